@@ -1,0 +1,46 @@
+# Every verb sets up what it needs by itself; nothing outside this folder and ~/.cache is written
+# but Debian packages, installed without starting their services.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+help: ## what there is to do
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/ready: pyproject.toml constraints.txt
+	local/packages python3-venv
+	test -x $(BIN)/python || python3 -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: .venv/ready ## the Python environment and the Debian packages
+	local/packages rabbitmq-server mariadb-server prometheus
+
+demo: setup ## the whole kit on this machine: a burst, workers rise and fall, nothing left running
+	$(BIN)/python -m local demo
+
+up: setup ## start the kit on this machine and leave it running
+	$(BIN)/python -m local up
+
+down: .venv/ready ## end what `make up` started
+	$(BIN)/python -m local down
+
+lint: .venv/ready ## format, lint, types, import contracts
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup lint ## all of lint, then unit, contract and integration tests on real services
+	$(BIN)/pytest
+
+format: .venv/ready ## rewrite the code as the formatter wants it
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --quiet --fix .
+
+docs: .venv/ready ## rewrite the generated pages
+	$(BIN)/python docs/settings.py
+
+pin: .venv/ready ## write constraints.txt anew from what is installed
+	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
+
+.PHONY: help setup demo up down lint test format docs pin
