@@ -1,0 +1,72 @@
+"""Writes docs/settings.md from the settings classes themselves; `--check` only compares."""
+
+import importlib
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import msgspec
+
+from celerykit.settings import PREFIX, described
+
+PAGE = Path(__file__).with_suffix(".md")
+ROOT = PAGE.parent.parent
+
+# heading, module or file, class, prefix
+PROGRAMS = [
+    ("celerykit: every Celery app of the kit", "celerykit.settings", "Settings", PREFIX),
+    ("worker", "worker.settings", "WorkerSettings", f"{PREFIX}WORKER_"),
+    ("gateway", "gateway.settings", "GatewaySettings", f"{PREFIX}GATEWAY_"),
+    ("flower", "services/flower/flowerconfig.py", "FlowerSettings", f"{PREFIX}FLOWER_"),
+]
+
+INTRODUCTION = """\
+# Settings
+
+Every program reads its settings from the environment. A wrong one ends the program at its start with exit
+code 2 and one line that names the variable. A list is written with commas. The autoscaler has one file
+instead: [autoscaler.md](autoscaler.md). This page is made from the code by `make docs`.
+"""
+
+
+def settings_class(where: str, name: str) -> type[msgspec.Struct]:
+    """The class, from a module or, for Flower's configuration, which is none, from a file."""
+    if where.endswith(".py"):
+        os.environ.setdefault(f"{PREFIX}FLOWER_BASIC_AUTH", "user:password")
+        found = runpy.run_path(str(ROOT / where))[name]
+    else:
+        found = getattr(importlib.import_module(where), name)
+    assert issubclass(found, msgspec.Struct)
+    return found
+
+
+def table(kind: type[msgspec.Struct], prefix: str) -> list[str]:
+    """The rows of one program."""
+    rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
+    for field in msgspec.structs.fields(kind):
+        default = "required" if field.required else shown(field.default)
+        rows.append(f"| `{prefix}{field.name.upper()}` | {default} | {described(field)} |")
+    return rows
+
+
+def shown(default: object) -> str:
+    """A default as one writes it in the environment."""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"`{text}`" if text else "empty"
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [INTRODUCTION]
+    for heading, where, name, prefix in PROGRAMS:
+        lines += [f"## {heading}", "", *table(settings_class(where, name), prefix), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text() != page() and f"{PAGE.name} is out of date: run `make docs`")
+    PAGE.write_text(page())

@@ -1,0 +1,155 @@
+"""The result backend: one row in MySQL, then a push of the same result to the caller that waits."""
+
+from datetime import datetime
+from typing import Any
+
+import pymysql
+from celery import states
+from celery.backends.base import BaseBackend
+from celery.exceptions import BackendStoreError
+from kombu.utils.url import maybe_sanitize_url
+from pymysql.constants import CR, ER
+
+from celerykit.database import connect
+from celerykit.per_thread import PerThread
+from celerykit.reply import PREFIX, Replies
+
+STORE = "x-gw-store"  # header: "no" asks for the reply alone
+
+# one text for MySQL and MariaDB: `VALUES()` goes from the one, the alias of a row is not in the other.
+# A success stays: a second run of the same task must not replace it.
+UPSERT = """
+INSERT INTO celery_taskmeta (task_id, status, result, traceback, children, date_done)
+SELECT * FROM (
+    SELECT %s AS task_id, %s AS status, %s AS result, %s AS traceback, %s AS children, %s AS date_done
+) AS new
+ON DUPLICATE KEY UPDATE
+    result = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.result, new.result),
+    traceback = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.traceback, new.traceback),
+    children = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.children, new.children),
+    date_done = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.date_done, new.date_done),
+    status = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.status, new.status)
+"""
+
+# what passes: the server went away or is full, or another transaction was in the way
+TRANSIENT = {
+    CR.CR_CONN_HOST_ERROR,
+    CR.CR_SERVER_GONE_ERROR,
+    CR.CR_SERVER_LOST,
+    ER.CON_COUNT_ERROR,
+    ER.LOCK_WAIT_TIMEOUT,
+    ER.LOCK_DEADLOCK,
+    ER.SERVER_SHUTDOWN,
+    ER.DISK_FULL,
+    ER.RECORD_FILE_FULL,
+}
+
+
+class Backend(BaseBackend):
+    """Celery's backend interface on PyMySQL: one round trip a result, a connection for each thread.
+
+    Celery's own DatabaseBackend takes about five, holds 64 KB, and opens a connection for each result
+    in a thread pool.
+    """
+
+    thread_safe = True
+    persistent = True
+    supports_autoexpire = False
+
+    def __init__(self, app: Any, url: str, **kwargs: Any) -> None:
+        super().__init__(app=app, url=url, **kwargs)
+        self._connections = PerThread(lambda: connect(url))
+        self._replies = Replies(app)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The URL of the database."""
+        return self.url if include_password else str(maybe_sanitize_url(self.url))
+
+    def store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: str | None = None,
+        request: Any = None,
+        **_: Any,
+    ) -> Any:
+        """Write the row, then push it if its caller waits; returns the encoded result."""
+        encoded = self.encode_result(result, state)
+        meta = self._get_result_meta(encoded, state, traceback, request)
+        meta["task_id"] = task_id
+        if _header(request, STORE) != "no":
+            self._ensure_retryable(
+                self._write,
+                meta,
+                fallback_exc=lambda message: BackendStoreError(message, state=state, task_id=task_id),
+                fallback_msg="the result could not be written to the database",
+            )
+        reply_to = getattr(request, "reply_to", None) or ""
+        if reply_to.startswith(PREFIX):
+            self._replies.push(
+                reply_to, getattr(request, "correlation_id", None) or task_id, self.encode(meta)
+            )
+        return encoded
+
+    def _write(self, meta: dict[str, Any]) -> None:
+        done = meta["date_done"]
+        self._execute(
+            UPSERT,
+            (
+                meta["task_id"],
+                meta["status"],
+                self.encode(meta["result"]).encode(),
+                meta["traceback"],
+                self.encode(meta["children"]) if meta["children"] else None,
+                datetime.fromisoformat(done).replace(tzinfo=None) if done else None,
+            ),
+        )
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        rows = self._execute(
+            "SELECT status, result, traceback, children, date_done FROM celery_taskmeta WHERE task_id = %s",
+            (task_id,),
+        )
+        if not rows:
+            return {"status": states.PENDING, "result": None, "task_id": task_id}
+        status, result, traceback, children, done = rows[0]
+        meta = {
+            "task_id": task_id,
+            "status": status,
+            "result": self.decode(result),
+            "traceback": traceback,
+            "children": self.decode(children),
+            "date_done": done.isoformat() if done else None,
+        }
+        return dict(self.meta_from_decoded(meta))
+
+    def _forget(self, task_id: str) -> None:
+        self._execute("DELETE FROM celery_taskmeta WHERE task_id = %s", (task_id,))
+
+    def cleanup(self) -> None:
+        """Delete the results that are older than `result_expires` (the task celery.backend_cleanup)."""
+        if self.expires:
+            self._execute(
+                "DELETE FROM celery_taskmeta WHERE date_done < UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
+                (self.expires,),
+            )
+
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """Whether the same statement may succeed in a moment."""
+        if isinstance(exc, pymysql.InterfaceError):  # the connection is closed already
+            return True
+        return isinstance(exc, pymysql.MySQLError) and bool(exc.args) and exc.args[0] in TRANSIENT
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+        try:
+            with self._connections.get().cursor() as cursor:
+                cursor.execute(statement, values)
+                return tuple(cursor.fetchall())
+        except pymysql.MySQLError:
+            self._connections.drop()
+            raise
+
+
+def _header(request: Any, name: str) -> Any:
+    return (getattr(request, "headers", None) or {}).get(name)

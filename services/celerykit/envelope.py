@@ -1,0 +1,139 @@
+"""Task messages as Celery itself builds them, caught before they are sent.
+
+Celery's `send_task` runs as it is, routes, signals and all, with a producer that keeps the message instead of
+blocking on a socket. The protocol is Celery's, and stays so when Celery changes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery
+from kombu import Exchange, Producer
+
+from celerykit.backend import STORE
+from celerykit.profile import configure
+from celerykit.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What goes to the broker; `properties` are AMQP's basic properties without `headers`."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+
+
+class _Recorder(Producer):
+    """Keeps messages; opens nothing and declares nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(None, auto_declare=False)
+        self.messages: list[Message] = []
+
+    @property
+    def connection(self) -> Any:
+        return self
+
+    def _reraise_as_library_errors(self) -> Any:
+        return nullcontext()
+
+    def publish(  # kombu's signature, of which the declarations and retries are the link's own affair
+        self,
+        body: Any,
+        routing_key: str = "",
+        delivery_mode: Any = None,
+        serializer: str | None = None,
+        headers: dict[str, Any] | None = None,
+        compression: str | None = None,
+        exchange: Exchange | str = "",
+        expiration: float | None = None,
+        **properties: Any,
+    ) -> None:
+        for name in (
+            "declare",
+            "retry",
+            "retry_policy",
+            "timeout",
+            "confirm_timeout",
+            "mandatory",
+            "immediate",
+        ):
+            properties.pop(name, None)
+        headers = dict(headers or {})
+        name, properties["delivery_mode"] = self._delivery_details(exchange, delivery_mode)
+        if expiration is not None:
+            properties["expiration"] = str(int(expiration * 1000))
+        content, content_type, encoding = self._prepare(body, serializer, None, None, compression, headers)
+        self.messages.append(
+            Message(
+                exchange=name,
+                routing_key=routing_key,
+                body=content if isinstance(content, bytes) else content.encode(),
+                headers=headers,
+                properties={**properties, "content_type": content_type, "content_encoding": encoding},
+            )
+        )
+
+
+class _RecordingCelery(Celery):
+    """An app whose every publish ends in its current recorder."""
+
+    recorder: _Recorder
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Any:  # noqa: ARG002  # Celery's signature
+        yield self.recorder
+
+
+class Envelopes:
+    """Builds the messages of one caller, whose answers go to `reply_to`. Not for several threads."""
+
+    def __init__(self, settings: Settings, reply_to: str) -> None:
+        self._app = _RecordingCelery("celerykit.link", set_as_current=False)
+        configure(self._app, settings)
+        # the results are read from the database by the link, never through Celery's blocking backends
+        self._app.conf.result_backend = None
+        self._reply_to = reply_to
+
+    def build(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        queue: str,
+        task_id: str | None = None,
+        store: bool = True,
+        countdown: float | None = None,
+        headers: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[str, list[Message]]:
+        """The task's id and its messages. `countdown`, in seconds, is rounded up to whole ones.
+
+        Raises kombu's EncodeError or TypeError if an argument is not plain JSON data.
+        """
+        task_id = task_id or str(uuid4())
+        own = dict(headers or {})
+        if not store:
+            own[STORE] = "no"
+        self._app.recorder = recorder = _Recorder()
+        self._app.send_task(
+            name,
+            args=list(args),
+            kwargs=dict(kwargs),
+            task_id=task_id,
+            queue=self._app.amqp.queues[queue],
+            reply_to=self._reply_to,
+            # delayed delivery knows whole seconds, and refuses what it rounds down to none
+            countdown=ceil(countdown) if countdown else None,
+            headers=own,
+            **options,
+        )
+        return task_id, recorder.messages

@@ -1,0 +1,201 @@
+"""The link: send a Celery task from an asyncio program and await its answer, which the worker pushes.
+
+No thread waits and nothing polls. A sweep of the database finds the results whose push was lost or never
+came (a broker that restarted, a task that succeeded before and is not run again).
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pymysql
+
+from celerykit.envelope import Envelopes, Message
+from celerykit.reply import PREFIX
+from celerykit.results import Database, ResultStore, decode
+from celerykit.settings import Settings
+from celerykit.transport import LinkError, NoQueue, Transport, Unavailable
+from celerykit.waits import Outcome, Waits
+
+__all__ = ["Link", "LinkError", "NoQueue", "NotFinished", "Outcome", "Saturated", "Unavailable"]
+
+READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+PUBLISH_SECONDS = 5.0  # for the broker to take a message, a reconnect included
+SWEEP_SECONDS = 1.0
+SWEEP_AGE = 3.0  # seconds that a wait is left to its reply alone
+
+log = logging.getLogger(__name__)
+
+
+class Saturated(LinkError):
+    """As many waits as allowed are under way."""
+
+
+class NotFinished(LinkError):
+    """The broker has the task, and it did not end in the time that was given."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"task {task_id} has not ended yet")
+        self.task_id = task_id
+
+
+class Link:
+    """One per process and event loop; `queues` maps a task's name to its queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        service: str = "gateway",
+        queues: Mapping[str, str],
+        max_in_flight: int = 1000,
+        database: Database | None = None,
+    ) -> None:
+        reply_queue = f"{PREFIX}reply.{service}.{uuid4()}"
+        self._queues = queues
+        self._max_in_flight = max_in_flight
+        self._envelopes = Envelopes(settings, reply_queue)
+        self._waits = Waits()
+        self._transport = Transport(settings.broker_url, reply_queue, self._on_reply, self._on_connect)
+        self.database = database or Database(settings.database_url)
+        self.results = ResultStore(self.database)
+        self._sweeper: asyncio.Task[None] | None = None
+        self._reconnected = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether tasks can be sent and replies received."""
+        return self._transport.connected
+
+    @property
+    def in_flight(self) -> int:
+        """Waits now."""
+        return len(self._waits)
+
+    async def start(self) -> None:
+        """Connect in the background; returns at once, also while the broker is away."""
+        self._transport.start()
+        self._sweeper = asyncio.create_task(self._sweep_forever(), name="celerykit-sweep")
+
+    async def close(self) -> None:
+        """Leave the broker and the database; whoever waits still, waits until its deadline."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._transport.close()
+        await self.database.close()
+
+    async def send(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> str:
+        """Send a task and return its id once the broker has confirmed it.
+
+        Options: task_id, store (False: no row in the database), countdown and expires in seconds, eta,
+        priority, time_limit and soft_time_limit in seconds, headers. Raises Unavailable or NoQueue.
+        """
+        task_id, messages = self._build(name, args, kwargs, options)
+        await self._publish(messages)
+        return task_id
+
+    async def call(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        wait: float,
+        **options: Any,
+    ) -> Outcome:
+        """Send a task and await its end for `wait` seconds; options as in `send`.
+
+        Raises NotFinished when the broker has the task and it has not ended, Saturated before anything is
+        sent, and Unavailable or NoQueue when the broker did not take it.
+        """
+        self._admit()
+        task_id, messages = self._build(name, args, kwargs, options)
+        slot = self._waits.add(task_id, wait)
+        publishing = asyncio.ensure_future(self._publish(messages))
+        try:
+            # an answer is as good as a confirm, so nobody waits for that first
+            both: set[asyncio.Future[Any]] = {slot.future, publishing}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not slot.future.done() and publishing.exception() is None:
+                await slot.future
+            if slot.future.done() and (outcome := slot.future.result()) is not None:
+                return outcome
+            await publishing
+        finally:
+            self._waits.remove(slot)
+            if not publishing.done():
+                publishing.add_done_callback(_forget)
+        raise NotFinished(task_id)
+
+    async def wait(self, task_id: str, wait: float) -> Outcome | None:
+        """Await the end of any task, whoever sent it; None when `wait` seconds were not enough.
+
+        Raises Saturated, and pymysql.MySQLError or OSError when the database cannot be asked.
+        """
+        outcome = (await self.results.fetch([task_id])).get(task_id)
+        if outcome is not None and outcome.state in READY:
+            return outcome
+        if wait <= 0:
+            return None
+        self._admit()
+        # the reply goes to whom sent it, so this wait is the sweep's from the start
+        slot = self._waits.add(task_id, wait, since=0)
+        try:
+            return await slot.future
+        finally:
+            self._waits.remove(slot)
+
+    def _admit(self) -> None:
+        if len(self._waits) >= self._max_in_flight:
+            raise Saturated(f"{len(self._waits)} waits are under way, as many as allowed")
+
+    def _build(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+    ) -> tuple[str, list[Message]]:
+        return self._envelopes.build(name, args, kwargs or {}, queue=self._queues[name], **options)
+
+    async def _publish(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            await self._transport.publish(message, PUBLISH_SECONDS)
+
+    def _on_connect(self) -> None:
+        self._reconnected = True
+
+    def _on_reply(self, task_id: str, body: bytes) -> None:
+        meta = decode(body)
+        # the first reply may be a retry's or a start's: only an end ends a wait
+        if isinstance(meta, dict) and meta.get("status") in READY:
+            self._waits.resolve(
+                Outcome(
+                    task_id, meta["status"], meta.get("result"), meta.get("traceback"), meta.get("date_done")
+                )
+            )
+
+    async def _sweep_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            # replies may have been lost while the link was down: look after everybody once
+            age, self._reconnected = (0.0 if self._reconnected else SWEEP_AGE), False
+            overdue = self._waits.older_than(loop.time() - age)
+            if not overdue:
+                continue
+            try:
+                outcomes = await self.results.fetch(list(overdue))
+            except (pymysql.MySQLError, OSError) as error:
+                log.warning("the sweep could not ask the database: %r", error)
+                continue
+            for outcome in outcomes.values():
+                if outcome.state in READY:
+                    self._waits.resolve(outcome)
+
+
+def _forget(publishing: "asyncio.Future[Any]") -> None:
+    """Take note of a publish that nobody awaits any more, so that asyncio does not complain."""
+    if not publishing.cancelled() and publishing.exception() is not None:
+        log.info("a publish failed after its caller had gone: %s", publishing.exception())

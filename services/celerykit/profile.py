@@ -1,0 +1,103 @@
+"""The durable profile: the kit's settings as Celery's, and the queues they mean."""
+
+import time
+from typing import Any
+
+from celery import Celery, signals
+from celery.app.amqp import AMQP, Queues
+from kombu import Exchange, Queue
+
+from celerykit.settings import Settings
+
+PUBLISHED_AT = "x-published-at"
+
+
+def queue(name: str, settings: Settings) -> Queue:
+    """The queue of a name: quorum, on a topic exchange, both with the queue's own name.
+
+    Its arguments are a contract: a queue that exists with others is refused by the broker (406).
+    """
+    return Queue(
+        name,
+        Exchange(name, type="topic", durable=True),
+        routing_key=name,
+        durable=True,
+        queue_arguments={
+            "x-queue-type": "quorum",
+            "x-delivery-limit": settings.delivery_limit,
+            "x-dead-letter-exchange": f"{name}.dlx",
+            # a dead letter leaves the queue only once the other one has it; needs reject-publish
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+
+
+def dead_letters(name: str) -> Queue:
+    """The queue that takes what queue `name` gives up: rejected, expired, or delivered too often."""
+    return Queue(
+        f"{name}.dlq",
+        Exchange(f"{name}.dlx", type="fanout", durable=True),
+        durable=True,
+        queue_arguments={"x-queue-type": "quorum"},
+    )
+
+
+def configure(app: Celery, settings: Settings) -> None:
+    """Give an app the profile; its own later settings win, on its own risk."""
+
+    class KitQueues(Queues):
+        """Makes a queue that is named but not listed as the kit makes all its queues."""
+
+        def new_missing(self, name: str) -> Queue:
+            return queue(name, settings)
+
+    class KitAMQP(AMQP):
+        queues_cls = KitQueues
+
+    app.amqp_cls = KitAMQP
+    app.conf.update(celery_settings(settings))
+    signals.before_task_publish.connect(stamp_publish_time)
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """The profile in Celery's words."""
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": f"celerykit.backend:Backend+{settings.database_url}",
+        # JSON only, both ways: a pickle is code of whoever can reach the broker
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "task_queues": [queue(name, settings) for name in settings.queues],
+        "task_default_queue": settings.queues[0],
+        "task_default_exchange": settings.queues[0],
+        "task_default_exchange_type": "topic",
+        "task_default_routing_key": settings.queues[0],
+        "task_default_queue_type": "quorum",
+        # nothing is lost: the broker confirms, a task is acknowledged once it is done
+        "broker_transport_options": {"confirm_publish": True},
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_deduplicate_successful_tasks": True,
+        "worker_prefetch_multiplier": 1,
+        "task_time_limit": settings.task_time_limit,
+        "result_expires": settings.result_expires_seconds,
+        "result_backend_always_retry": True,  # about a minute of a database that is away
+        "result_backend_max_retries": 60,
+        "result_backend_base_sleep_between_retries_ms": 20,
+        "result_backend_max_sleep_between_retries_ms": 1000,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # for ever
+        "broker_heartbeat": 30,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_send_task_events": settings.task_events,
+    }
+
+
+def stamp_publish_time(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """Note when a message was published, from which the worker tells its queue wait."""
+    if headers is not None:
+        headers[PUBLISHED_AT] = time.time()  # a retry copies the headers of the run before

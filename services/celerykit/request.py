@@ -1,0 +1,117 @@
+"""A task's message in the worker's parent process, which sees what its children cannot count.
+
+The children of a prefork pool die with what they counted: by SIGKILL, by the memory limit, by a hard time
+limit. Celery tells its parent of all of these, through the methods that are extended here.
+"""
+
+import re
+import time
+from typing import Any
+from weakref import WeakSet
+
+from celery.exceptions import (
+    Ignore,
+    Reject,
+    Retry,
+    SoftTimeLimitExceeded,
+    Terminated,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from celery.utils.time import maybe_iso8601
+from celery.worker.request import Request as CeleryRequest
+
+from celerykit import metrics
+from celerykit.profile import PUBLISHED_AT
+
+# requests that the broker waits for: neither acknowledged nor rejected
+unacknowledged: WeakSet["Request"] = WeakSet()
+
+DELAYED = re.compile(r"^(?:[01]\.){28}")  # what native delayed delivery puts before the routing key
+
+# the first that fits; whatever else a task raises is its failure
+OUTCOMES = (
+    (WorkerLostError, "worker_lost"),
+    ((TimeLimitExceeded, SoftTimeLimitExceeded), "timeout"),
+    (Terminated, "revoked"),
+    ((Reject, Ignore), "rejected"),
+    (Exception, "failure"),
+)
+
+
+class Request(CeleryRequest):
+    """Counts what becomes of a message, and how long it waited and ran."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._outcome: str | None = None
+        key = str(self.delivery_info.get("routing_key") or "")
+        self._labels = (DELAYED.sub("", key), self.name)
+        metrics.received.labels(*self._labels, str(bool(self.delivery_info.get("redelivered"))).lower()).inc()
+        unacknowledged.add(self)
+
+    def __init_subclass__(cls) -> None:
+        """Celery subclasses this for each task with an `on_success` that calls no super: wrap it."""
+        super().__init_subclass__()
+        succeeded = cls.__dict__.get("on_success")
+        if succeeded is None:
+            return
+
+        def on_success(self: Request, failed__retval__runtime: Any, **kwargs: Any) -> None:
+            succeeded(self, failed__retval__runtime, **kwargs)
+            if not failed__retval__runtime[0]:
+                self._finish("success")
+
+        cls.on_success = on_success
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        super().on_accepted(pid, time_accepted)
+        published = _number(self.request_dict.get(PUBLISHED_AT))
+        if published is not None:
+            due = maybe_iso8601(self.request_dict.get("eta"))
+            waited = self.time_start - max(published, due.timestamp() if due else 0)
+            metrics.queue_wait.labels(*self._labels).observe(max(0.0, waited))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._finish("timeout")
+
+    def on_retry(self, exc_info: Any) -> None:
+        super().on_retry(exc_info)
+        self._finish("retry")
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = getattr(exc_info.exception, "exc", None) or exc_info.exception
+        result = super().on_failure(exc_info, send_failed_event, return_ok)
+        if not isinstance(error, Retry):
+            # what ends a child, SystemExit too, is a lost worker
+            self._finish(next((word for kind, word in OUTCOMES if isinstance(error, kind)), "worker_lost"))
+        return result
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        unacknowledged.discard(self)
+
+    def reject(self, requeue: bool = False) -> None:
+        super().reject(requeue)
+        unacknowledged.discard(self)
+
+    def _announce_revoked(self, reason: str, terminated: Any, signum: Any, expired: Any) -> None:
+        super()._announce_revoked(reason, terminated, signum, expired)
+        self._finish("expired" if expired else "revoked")
+
+    def _finish(self, outcome: str) -> None:
+        if self._outcome is not None:  # Celery tells of a time limit twice
+            return
+        self._outcome = outcome
+        metrics.finished.labels(*self._labels, outcome).inc()
+        if self.time_start:
+            metrics.runtime.labels(*self._labels).observe(max(0.0, time.time() - self.time_start))
+
+
+def _number(header: Any) -> float | None:
+    try:
+        return float(header)
+    except (TypeError, ValueError):  # not stamped, or by somebody else
+        return None

@@ -1,0 +1,79 @@
+"""Results and other rows, read from the database without blocking."""
+
+import json
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import aiomysql
+
+from celerykit.database import parse
+from celerykit.waits import Outcome
+
+BATCH = 500  # ids in one query
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """A pool of connections that is made on first use, so that a program starts without a database."""
+
+    def __init__(self, url: str, *, size: int = 5, timeout: float = 5) -> None:
+        options = parse(url)
+        options["db"] = options.pop("database")  # aiomysql's word
+        self._options = options | {
+            "minsize": 0,
+            "maxsize": size,
+            "connect_timeout": timeout,
+            "pool_recycle": 600,
+        }
+        self._pool: Any = None
+
+    async def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; returns its rows. Raises pymysql.MySQLError or OSError."""
+        if self._pool is None:
+            self._pool = await aiomysql.create_pool(**self._options)
+        async with self._pool.acquire() as connection, connection.cursor() as cursor:
+            await cursor.execute(statement, tuple(values))
+            return list(await cursor.fetchall())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            self._pool.terminate()
+            await self._pool.wait_closed()
+            self._pool = None
+
+
+class ResultStore:
+    """The table of results."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fetch(self, task_ids: Collection[str]) -> dict[str, Outcome]:
+        """The outcomes, by task id, of those tasks that have one, finished or not."""
+        found: dict[str, Outcome] = {}
+        ids = list(task_ids)
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
+            marks = ", ".join(["%s"] * len(batch))
+            rows = await self._database.execute(
+                "SELECT task_id, status, result, traceback, date_done FROM celery_taskmeta"
+                f" WHERE task_id IN ({marks})",
+                batch,
+            )
+            for task_id, state, result, traceback, done in rows:
+                date = done.isoformat() + "+00:00" if done else None
+                found[task_id] = Outcome(task_id, state, decode(result), traceback, date)
+        return found
+
+
+def decode(result: bytes | None) -> Any:
+    """The JSON of a result column; what is not JSON, a pickle of old for one, is told as its size."""
+    if result is None:
+        return None
+    try:
+        return json.loads(result)
+    except ValueError:
+        return f"<{len(result)} bytes that are not JSON>"

@@ -1,0 +1,174 @@
+"""AMQP for the link, on aiormq: publish with confirms, consume the replies, stay connected.
+
+This is all of AMQP that the link knows, so that the client beneath can be replaced.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import aiormq
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
+from pamqp.commands import Basic
+
+from celerykit.envelope import Message
+
+HEARTBEAT = 20  # seconds
+CONNECT_SECONDS = 10
+BACKOFF = (0.2, 5.0)  # seconds: the first wait before a new try, and the longest
+REPLY_QUEUE = {
+    "x-queue-type": "classic",  # named, since a vhost may have another default
+    "x-expires": 300_000,  # ms that it outlives us, so that a short absence loses no reply
+    "x-max-length-bytes": 64 * 1024 * 1024,
+    "x-overflow": "drop-head",
+}
+
+# what a broken connection raises, in all its forms
+BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
+
+log = logging.getLogger(__name__)
+
+
+class LinkError(Exception):
+    """The link could not do what was asked; its subclasses say why."""
+
+
+class Unavailable(LinkError):
+    """The broker cannot be reached, does not confirm, or blocks publishers for now."""
+
+
+class NoQueue(Unavailable):
+    """No such queue is on the broker: no worker has declared it yet."""
+
+
+class Transport:
+    """Two connections, one to publish and one to consume: the broker may block the first alone."""
+
+    def __init__(
+        self,
+        url: str,
+        reply_queue: str,
+        on_reply: Callable[[str, bytes], None],
+        on_connect: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._reply_queue = reply_queue
+        self._on_reply = on_reply
+        self._on_connect = on_connect
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None  # to publish; None while there is none
+        self._channel: Any = None
+        self._exchanges: set[str] = set()  # known to exist on this connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether both connections stand and replies are consumed."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        """Connect in the background, again and again."""
+        self._task = asyncio.create_task(self._stay_connected(), name="celerykit-transport")
+
+    async def close(self) -> None:
+        """Leave the broker; the reply queue expires by itself."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def publish(self, message: Message, timeout: float) -> None:
+        """Publish and await the broker's confirm, both within `timeout` seconds.
+
+        Raises NoQueue if the message has nowhere to go, Unavailable for all else.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
+                await self._connection.ready()  # not blocked by an alarm: nothing may be sent later, unasked
+                await self._check_exchange(message.exchange)
+                await self._channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    properties=Basic.Properties(headers=_headers(message), **_properties(message)),
+                    mandatory=True,
+                )
+        except (PublishError, ChannelNotFoundEntity):
+            raise NoQueue(f"no queue takes messages for {message.routing_key!r}: is a worker up?") from None
+        except DeliveryError:
+            raise Unavailable("the broker refused the message") from None
+        except TimeoutError:
+            raise Unavailable(f"the broker did not take the message within {timeout:g} s") from None
+        except BROKEN as error:
+            raise Unavailable(f"the connection to the broker broke: {error!r}") from None
+
+    async def _check_exchange(self, name: str) -> None:
+        """See that an exchange is there, since a publish to one that is not ends the whole channel."""
+        if not name or name in self._exchanges:
+            return
+        probe = await self._connection.channel()
+        await probe.exchange_declare(name, passive=True)
+        await probe.close()
+        self._exchanges.add(name)
+
+    async def _stay_connected(self) -> None:
+        delay = BACKOFF[0]
+        while True:
+            opened: list[Any] = []
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    closing = await self._connect(opened)
+                self._ready.set()
+                delay = BACKOFF[0]
+                log.info("connected to the broker")
+                self._on_connect()
+                await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+                log.warning("lost the broker")
+            except BROKEN as error:
+                log.warning("no broker: %r", error)
+            finally:
+                self._ready.clear()
+                for connection in opened:
+                    await asyncio.gather(connection.close(), return_exceptions=True)
+            await asyncio.sleep(delay * random.uniform(0.5, 1))
+            delay = min(delay * 2, BACKOFF[1])
+
+    async def _connect(self, opened: list[Any]) -> list["asyncio.Future[Any]"]:
+        """Set up both connections; returns the futures of which one ends when something breaks."""
+        url = f"{self._url}{'&' if '?' in self._url else '?'}heartbeat={HEARTBEAT}"
+        for _ in range(2):
+            connection = aiormq.Connection(url)
+            opened.append(connection)
+            await connection.connect()
+        self._connection, consuming = opened
+        self._exchanges = set()
+        self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        replies = await consuming.channel(publisher_confirms=False)
+        await replies.queue_declare(self._reply_queue, durable=True, arguments=dict(REPLY_QUEUE))
+        await replies.basic_consume(self._reply_queue, self._receive, no_ack=True, exclusive=True)
+        return [asyncio.ensure_future(part.closing) for part in (*opened, self._channel, replies)]
+
+    async def _receive(self, delivery: Any) -> None:
+        self._on_reply(delivery.header.properties.correlation_id or "", delivery.body)
+
+
+def _headers(message: Message) -> dict[str, Any]:
+    # pamqp writes a float with 32 bits, which is minutes off for a time of day; as text it stays whole
+    return {
+        name: repr(value) if isinstance(value, float) else value for name, value in message.headers.items()
+    }
+
+
+def _properties(message: Message) -> dict[str, Any]:
+    names = (
+        "content_type",
+        "content_encoding",
+        "delivery_mode",
+        "priority",
+        "correlation_id",
+        "reply_to",
+        "expiration",
+    )
+    return {name: message.properties[name] for name in names if message.properties.get(name) is not None}

@@ -1,0 +1,25 @@
+"""The Celery app of the ready-made worker: `celery -A worker …` finds it here."""
+
+from importlib.util import find_spec
+
+from celery import Celery
+
+import celerykit
+from celerykit.settings import Settings, exit_with, load_or_exit
+from worker.settings import PREFIX, WorkerSettings
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that would hold it
+        return False
+
+
+settings = load_or_exit(WorkerSettings, prefix=PREFIX)
+for name in settings.task_modules:
+    if not _importable(name):
+        exit_with(f"{PREFIX}TASK_MODULES: no module {name!r} can be imported; is it on PYTHONPATH?")
+
+app = celerykit.install(Celery("worker"), load_or_exit(Settings))
+app.conf.imports = ("worker.tasks", *settings.task_modules)
