@@ -48,7 +48,7 @@ class Waits:
         """Begin to wait; the future gives the outcome, or None after `seconds`."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        slot = int((now + seconds) / TICK) + 1
+        slot = int((now + max(seconds, 0)) / TICK) + 1
         wait = Wait(task_id, loop.create_future(), now if since is None else since, slot)
         self._by_task.setdefault(task_id, []).append(wait)
         self._wheel.setdefault(slot, set()).add(wait)

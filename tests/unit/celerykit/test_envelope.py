@@ -1,0 +1,80 @@
+"""Envelopes: what Celery itself would send, and no socket is opened for it."""
+
+import json
+import socket
+from datetime import UTC, datetime
+
+import pytest
+from kombu.exceptions import EncodeError
+
+from celerykit.envelope import Envelopes
+from celerykit.settings import Settings
+
+SETTINGS = Settings(broker_url="amqp://u:p@127.0.0.1:1/v", database_url="mysql://u:p@127.0.0.1:1/d")
+
+
+@pytest.fixture
+def envelopes(monkeypatch):
+    """Envelopes of a caller that may not open a socket."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("an envelope opened a socket")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return Envelopes(SETTINGS, "gw.reply.test")
+
+
+def one(envelopes, *args, **kwargs):
+    task_id, messages = envelopes.build(*args, **({"queue": "work"} | kwargs))
+    assert len(messages) == 1
+    return task_id, messages[0]
+
+
+def test_a_message_goes_to_the_topic_exchange_of_its_queue(envelopes):
+    _, message = one(envelopes, "proj.add", [2, 3], {"z": 1})
+    assert (message.exchange, message.routing_key) == ("work", "work")
+
+
+def test_a_message_is_what_a_worker_expects(envelopes):
+    task_id, message = one(envelopes, "proj.add", [2, 3], {"z": 1}, time_limit=9, soft_time_limit=5)
+    args, kwargs, embed = json.loads(message.body)
+    assert (args, kwargs) == ([2, 3], {"z": 1})
+    assert set(embed) == {"callbacks", "errbacks", "chain", "chord"}
+    assert message.headers["task"] == "proj.add"
+    assert message.headers["id"] == message.properties["correlation_id"] == task_id
+    assert message.headers["timelimit"] == [9, 5]
+    assert message.properties["reply_to"] == "gw.reply.test"
+    assert message.properties["delivery_mode"] == 2
+    assert message.properties["content_type"] == "application/json"
+
+
+def test_a_message_says_when_it_was_published(envelopes):
+    before = datetime.now(UTC).timestamp()
+    _, message = one(envelopes, "proj.add", [], {})
+    assert before <= message.headers["x-published-at"] <= datetime.now(UTC).timestamp()
+
+
+def test_a_countdown_goes_by_delayed_delivery_and_is_rounded_up(envelopes):
+    _, message = one(envelopes, "proj.add", [], {}, countdown=0.4)
+    assert message.exchange == "celery_delayed_27"
+    assert message.routing_key == ".".join(["0"] * 27 + ["1", "work"])
+
+
+def test_an_expiry_reaches_broker_and_worker(envelopes):
+    _, message = one(envelopes, "proj.add", [], {}, expires=30)
+    assert message.properties["expiration"] == "30000"
+    assert datetime.fromisoformat(message.headers["expires"]) > datetime.now(UTC)
+
+
+def test_a_task_that_is_not_to_be_stored_says_so(envelopes):
+    assert "x-gw-store" not in one(envelopes, "proj.add", [], {})[1].headers
+    assert one(envelopes, "proj.add", [], {}, store=False)[1].headers["x-gw-store"] == "no"
+
+
+def test_an_argument_that_is_no_json_is_refused(envelopes):
+    with pytest.raises((EncodeError, TypeError)):
+        one(envelopes, "proj.add", [object()], {})
+
+
+def test_each_message_has_an_id_of_its_own(envelopes):
+    assert one(envelopes, "a", [], {})[0] != one(envelopes, "a", [], {})[0]
