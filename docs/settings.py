@@ -5,9 +5,11 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from autoscaler.config import Config
 from celerykit.settings import PREFIX, described
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -24,9 +26,21 @@ PROGRAMS = [
 INTRODUCTION = """\
 # Settings
 
-Every program reads its settings from the environment. A wrong one ends the program at its start with exit
-code 2 and one line that names the variable. A list is written with commas. The autoscaler has one file
-instead: [autoscaler.md](autoscaler.md). This page is made from the code by `make docs`.
+Every program reads its settings from the environment, and the autoscaler most of its from one YAML file. A
+wrong one ends the program at its start with exit code 2 and one line that names the variable or key. In a
+variable, a list is written with commas. This page is made from the code by `make docs`.
+"""
+
+AUTOSCALER = """\
+## autoscaler
+
+`autoscaler --config FILE`; [autoscaler.md](autoscaler.md) tells what the keys do. The file is read again
+when it changes: a good new one takes effect at the next tick, a bad one is refused and the old one stays. A
+change of `actuator`, `host`, `port` or `prometheusUrl` takes a restart. The one variable is
+`CELERYKIT_DRAIN_TOKEN`, as for the workers, to which all of the autoscaler's environment is handed on.
+
+| key | default | what it is |
+| --- | --- | --- |
 """
 
 
@@ -37,6 +51,7 @@ def settings_class(where: str, name: str) -> type[msgspec.Struct]:
         found = runpy.run_path(str(ROOT / where))[name]
     else:
         found = getattr(importlib.import_module(where), name)
+    assert isinstance(found, type)
     assert issubclass(found, msgspec.Struct)
     return found
 
@@ -47,6 +62,26 @@ def table(kind: type[msgspec.Struct], prefix: str) -> list[str]:
     for field in msgspec.structs.fields(kind):
         default = "required" if field.required else shown(field.default)
         rows.append(f"| `{prefix}{field.name.upper()}` | {default} | {described(field)} |")
+    return rows
+
+
+def keys(kind: Any, path: str = "") -> list[str]:
+    """The rows of a section of the autoscaler's file and of all below it."""
+    rows = []
+    for field in msgspec.structs.fields(kind):
+        key = f"{path}{field.encode_name}"
+        below = field.type
+        while get_origin(below) is Annotated:
+            below = get_args(below)[0]
+        if get_origin(below) is dict:
+            rows += keys(get_args(below)[1], f"{key}.NAME.")
+        elif isinstance(below, type) and issubclass(below, msgspec.Struct):
+            if tag := below.__struct_config__.tag:
+                rows.append(f"| `{key}.kind` | required | `{tag}`: {(below.__doc__ or '').splitlines()[0]} |")
+            rows += keys(below, f"{key}.")
+        else:
+            default = "required" if field.required else shown(field.default)
+            rows.append(f"| `{key}` | {default} | {described(field)} |")
     return rows
 
 
@@ -63,7 +98,7 @@ def page() -> str:
     lines = [INTRODUCTION]
     for heading, where, name, prefix in PROGRAMS:
         lines += [f"## {heading}", "", *table(settings_class(where, name), prefix), ""]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n" + AUTOSCALER + "\n".join(keys(Config)) + "\n"
 
 
 if __name__ == "__main__":

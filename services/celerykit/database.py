@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 from pymysql.connections import Connection
 
+from celerykit.per_thread import PerThread
+
 
 def parse(url: str) -> dict[str, Any]:
     """Turn `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded, into connect arguments."""
@@ -29,3 +31,18 @@ def connect(url: str, *, timeout: float = 10) -> "Connection[Any]":
         read_timeout=timeout * 3,
         write_timeout=timeout * 3,
     )
+
+
+class Connections:
+    """A connection for each thread of each process, made anew when the server has closed it."""
+
+    def __init__(self, url: str) -> None:
+        self._connections = PerThread(lambda: connect(url))
+
+    def get(self) -> "Connection[Any]":
+        """Return a connection that answers; this asks it, one round trip."""
+        try:
+            self._connections.get().ping()
+        except pymysql.MySQLError:
+            self._connections.drop()
+        return self._connections.get()

@@ -58,6 +58,7 @@ class Transport:
         self._on_reply = on_reply
         self._on_connect = on_connect
         self._ready = asyncio.Event()
+        self._down_since = 0.0  # the loop's time; of use while not ready
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None  # to publish; None while there is none
         self._channel: Any = None
@@ -70,6 +71,7 @@ class Transport:
 
     def start(self) -> None:
         """Connect in the background, again and again."""
+        self._down_since = asyncio.get_running_loop().time()
         self._task = asyncio.create_task(self._stay_connected(), name="celerykit-transport")
 
     async def close(self) -> None:
@@ -81,8 +83,11 @@ class Transport:
     async def publish(self, message: Message, timeout: float) -> None:
         """Publish and await the broker's confirm, both within `timeout` seconds.
 
-        Raises NoQueue if the message has nowhere to go, Unavailable for all else.
+        Raises NoQueue if the message has nowhere to go, Unavailable for all else; at once if the broker has
+        been away for longer than `timeout`.
         """
+        if not self.connected and asyncio.get_running_loop().time() - self._down_since > timeout:
+            raise Unavailable("the broker cannot be reached")
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -129,7 +134,9 @@ class Transport:
             except BROKEN as error:
                 log.warning("no broker: %r", error)
             finally:
-                self._ready.clear()
+                if self._ready.is_set():
+                    self._ready.clear()
+                    self._down_since = asyncio.get_running_loop().time()
                 for connection in opened:
                     await asyncio.gather(connection.close(), return_exceptions=True)
             await asyncio.sleep(delay * random.uniform(0.5, 1))

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from celerykit.database import connect
-from celerykit.per_thread import PerThread
+from celerykit.database import Connections
 from celerykit.settings import PREFIX
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # its own connection: what a task does with its own cannot take the entry back
-_connections = PerThread(lambda: connect(os.environ[PREFIX + "DATABASE_URL"]))
+_connections = Connections(os.environ[PREFIX + "DATABASE_URL"])
 
 
 def recorded(run: F) -> F:
@@ -44,7 +43,5 @@ def _ended(attempt: str) -> None:
 
 
 def _execute(statement: str, values: tuple[Any, ...]) -> None:
-    connection = _connections.get()
-    connection.ping(reconnect=True)
-    with connection.cursor() as cursor:
+    with _connections.get().cursor() as cursor:
         cursor.execute(statement, values)

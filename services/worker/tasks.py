@@ -6,22 +6,19 @@ from typing import Any
 
 from pymysql.cursors import DictCursor
 
-from celerykit.database import connect
-from celerykit.per_thread import PerThread
+from celerykit.database import Connections
 from celerykit.settings import PREFIX
 from worker.celery import app
 from worker.ledger import recorded
 
-_connections = PerThread(lambda: connect(os.environ[PREFIX + "DATABASE_URL"]))
+_connections = Connections(os.environ[PREFIX + "DATABASE_URL"])
 
 
 @app.task(name="task.query_users", bind=True)
 @recorded
 def query_users(self: Any, flag: int, delay: float = 0) -> list[dict[str, Any]]:
     """Rows of the table `users` with this flag; the database takes `delay` seconds over it."""
-    connection = _connections.get()
-    connection.ping(reconnect=True)
-    with connection.cursor(DictCursor) as cursor:
+    with _connections.get().cursor(DictCursor) as cursor:
         cursor.execute("SELECT SLEEP(%s)", (delay,))
         cursor.execute("SELECT id, name, flag FROM users WHERE flag = %s ORDER BY id", (flag,))
         return list(cursor.fetchall())
