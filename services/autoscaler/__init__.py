@@ -1,0 +1,1 @@
+"""The program that matches workers to the backlog."""

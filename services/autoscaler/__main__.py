@@ -1,0 +1,107 @@
+"""Start the autoscaler: `python -m autoscaler --config FILE`."""
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from prometheus_client import REGISTRY, disable_created_metrics
+from tornado.httpserver import HTTPServer
+
+from autoscaler.actuators import ActuationError
+from autoscaler.actuators.processes import ProcessActuator
+from autoscaler.config import ConfigError
+from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
+from autoscaler.prometheus import Prometheus
+from autoscaler.server import application
+
+TOKEN = "CELERYKIT_DRAIN_TOKEN"  # noqa: S105  # the name of the variable
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; what a caller gives as `extra` becomes keys."""
+
+    _common = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in self._common}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; bad settings end it with one line and exit code 2."""
+    parser = argparse.ArgumentParser(prog="autoscaler", description="Match workers to the backlog.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML file")
+    path: Path = parser.parse_args(arguments).config
+    try:
+        file = ConfigFile(path)
+    except (ConfigError, OSError) as error:
+        _exit(f"{path}: {error}" if isinstance(error, ConfigError) else str(error))
+    token = os.environ.get(TOKEN, "")
+    if not token:
+        _exit(f"{TOKEN}: is required: the bearer token of the workers' /drain and /undrain")
+    if not (token.isascii() and token.isprintable()):
+        _exit(f"{TOKEN}: must be printable ASCII without line breaks, as it goes into an HTTP header")
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # They would double what is scraped, and nobody asks for them.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    try:
+        asyncio.run(_serve(file, token))
+    except ActuationError as error:
+        _exit(str(error))
+
+
+async def _serve(file: ConfigFile, token: str) -> None:
+    config = file.current
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with ExitStack() as stack:
+        actuator = ProcessActuator(config.actuator, token)
+        stack.callback(actuator.close)
+        prometheus = Prometheus(config.prometheus_url, min(QUERY_SECONDS, config.tick_seconds))
+        stack.callback(prometheus.close)
+        loop = Loop(file, prometheus, actuator, REGISTRY)
+        server = HTTPServer(application(loop), max_body_size=1024, idle_connection_timeout=60)
+        try:
+            server.listen(config.port, config.host)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            _exit(
+                f"port {config.port} on {config.host} is taken" if taken else f"port {config.port}: {error}"
+            )
+        stack.callback(server.stop)
+        ticking = asyncio.create_task(loop.run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if ticking.done():
+            await ticking  # a fault of ours: end with its traceback, the workers go on
+        ticking.cancel()
+
+
+def _exit(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The configuration: one YAML file, camelCase keys, everything checked before anything starts."""
+
+import re
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+WEEK = 604800
+
+Seconds = Annotated[float, Meta(ge=0, le=WEEK)]
+Period = Annotated[float, Meta(gt=0, le=WEEK)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(min_length=1)]
+PoolName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong: one line that names the key and what would be right."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The habits of every section."""
+
+
+class Autoscale(_Section, frozen=True, kw_only=True):
+    """How the workers of one pool follow its backlog."""
+
+    policy: Annotated[Literal["threshold"], Meta(description="what turns the backlog into a number")] = (
+        "threshold"
+    )
+    min_workers: Annotated[int, Meta(ge=0, description="workers that are always there")] = 1
+    max_workers: Annotated[int, Meta(ge=1, le=10000, description="workers that are never exceeded")] = 10
+    target_backlog_per_worker: Annotated[
+        float,
+        Meta(gt=0, le=1e9, description="messages, ready and unacknowledged, that one worker shall hold"),
+    ] = 10
+    up_threshold: Annotated[
+        float, Meta(gt=0, le=1000, description="more workers above so many times what the workers shall hold")
+    ] = 1.0
+    down_threshold: Annotated[
+        float,
+        Meta(ge=0, le=1000, description="fewer workers below so many times what the workers shall hold"),
+    ] = 0.5
+    down_window_seconds: Annotated[
+        Seconds, Meta(description="fewer workers only to the most that was needed within this time")
+    ] = 60
+    cooldown_seconds: Annotated[Seconds, Meta(description="least time between two steps down")] = 30
+    metric_max_age_seconds: Annotated[
+        Period, Meta(description="an older sample is not believed, and the number is held")
+    ] = 30
+    drain_timeout_seconds: Annotated[
+        Period, Meta(description="a worker that did not become empty in this time goes on working")
+    ] = 600
+
+    def __post_init__(self) -> None:
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"minWorkers ({self.min_workers}) must not be above maxWorkers ({self.max_workers})"
+            )
+        if self.down_threshold >= self.up_threshold:
+            raise ValueError(
+                f"downThreshold ({self.down_threshold:g}) must be below upThreshold ({self.up_threshold:g})"
+            )
+
+
+class Pool(_Section, frozen=True, kw_only=True):
+    """A named set of workers and the queues that they consume."""
+
+    queues: Annotated[tuple[Text, ...], Meta(min_length=1, description="the queues of the pool's workers")]
+    vhost: Annotated[Text, Meta(description="RabbitMQ's virtual host of these queues")] = "/"
+    autoscale: Annotated[Autoscale, Meta(description="how the number of workers follows the backlog")] = (
+        Autoscale()
+    )
+
+    def __post_init__(self) -> None:
+        for queue in self.queues:
+            if self.queues.count(queue) > 1:
+                raise ValueError(f"queues: {queue!r} is named twice")
+            if "," in queue or queue.endswith(".dlq") or queue.startswith(("gw.", "celery_delayed_")):
+                raise ValueError(
+                    f"queues: {queue!r} holds no tasks for workers: names may hold no comma, not end in .dlq"
+                    " and not begin with gw. or celery_delayed_"
+                )
+
+
+class WorkerSection(_Section, frozen=True, kw_only=True):
+    """All pools by name."""
+
+    pools: Annotated[dict[PoolName, Pool], Meta(min_length=1, description="the pools by name")]
+
+
+class PortRange(_Section, frozen=True, kw_only=True):
+    """Ports of which each worker gets one; both ends are in."""
+
+    first: Annotated[Port, Meta(description="the first port")] = msgspec.field(name="from")
+    last: Annotated[Port, Meta(description="the last port")] = msgspec.field(name="to")
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ValueError(f"from ({self.first}) must not be above to ({self.last})")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+class Processes(_Section, frozen=True, kw_only=True, tag_field="kind", tag="processes"):
+    """Workers are processes of this machine."""
+
+    directory: Annotated[Text, Meta(description="where the records of the workers are")]
+    command: Annotated[
+        tuple[Text, ...], Meta(min_length=1, description="starts a worker; settings come by environment")
+    ]
+    log_directory: Annotated[Text, Meta(description="where each worker's output goes")]
+    ports: Annotated[PortRange, Meta(description="each worker's own HTTP port is one of these")]
+    host: Annotated[Text, Meta(description="the address of these ports")] = "127.0.0.1"
+    concurrency: Annotated[int, Meta(ge=1, description="tasks that one worker runs at once")] = 2
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    prometheus_url: Annotated[Text, Meta(description="Prometheus, as `http://HOST:PORT`")]
+    worker: Annotated[WorkerSection, Meta(description="the pools of workers")]
+    actuator: Annotated[Processes, Meta(description="what starts and ends workers")]
+    host: Annotated[Text, Meta(description="address of the autoscaler's own HTTP port")] = "0.0.0.0"
+    port: Annotated[Port, Meta(description="the autoscaler's own HTTP port")] = 8002
+    tick_seconds: Annotated[float, Meta(gt=0, le=60, description="time between two decisions")] = 5
+
+    def __post_init__(self) -> None:
+        if not _is_http(self.prometheus_url):
+            raise ValueError(f"prometheusUrl: {self.prometheus_url!r} must look like http://HOST:PORT")
+        for name, pool in self.worker.pools.items():
+            if pool.autoscale.metric_max_age_seconds <= self.tick_seconds:
+                raise ValueError(
+                    f"worker.pools.{name}.autoscale.metricMaxAgeSeconds"
+                    f" ({pool.autoscale.metric_max_age_seconds:g}) must be above tickSeconds"
+                    f" ({self.tick_seconds:g})"
+                )
+        most = sum(pool.autoscale.max_workers for pool in self.worker.pools.values())
+        if most > len(self.actuator.ports):
+            raise ValueError(
+                f"actuator.ports: {len(self.actuator.ports)} ports are too few for {most} workers,"
+                " the sum of maxWorkers over all pools"
+            )
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+
+
+def parse(text: bytes) -> Config:
+    """Read a configuration.
+
+    Raises ConfigError, one line that names the key, if anything is wrong with it.
+    """
+    try:
+        raw = msgspec.yaml.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError("not YAML: " + " ".join(str(error).split())) from None
+    try:
+        return msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_told(str(error), raw)) from None
+
+
+def _told(message: str, raw: Any) -> str:
+    """Put the key first, with the pool's name, and tell the known keys where one is unknown."""
+    what, _, where = message.partition(" - at `")
+    path = where.replace("key` in `", "").strip("`").removeprefix("$").removeprefix(".")
+    if "[...]" in path:  # msgspec does not say which pool: the first that fails is the one
+        for name, pool in raw["worker"]["pools"].items():
+            try:
+                msgspec.convert(pool, Pool)
+            except msgspec.ValidationError:
+                path = path.replace("[...]", f".{name}")
+                break
+    if "unknown field" in what:
+        keys = ", ".join(field.encode_name for field in msgspec.structs.fields(_section(path)))
+        what = re.sub(r"^Object contains unknown", "unknown", what) + f"; known are {keys}"
+    return f"{path}: {what}" if path else what
+
+
+def _section(path: str) -> type[msgspec.Struct]:
+    """Find the section that a path of keys leads to."""
+    kind: Any = Config
+    for key in filter(None, path.split(".")):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+            kind = fields[key]
+        while get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+    section: type[msgspec.Struct] = kind
+    return section

@@ -1,0 +1,88 @@
+"""From what a policy asks for to how many workers there shall be, and which; the same for all policies."""
+
+from dataclasses import replace
+
+from autoscaler.config import Autoscale
+from autoscaler.model import Action, Decision, Estimate, Fleet, Reason, State
+
+
+def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tuple[Decision, State]:
+    """Decide for one pool at one tick. `now` is in seconds of the steady clock that `state` is in.
+
+    The number never falls without fresh data over the whole down window, falls at most once in a cooldown,
+    and stays within the minimum and maximum, except that a hold keeps what is there.
+    """
+    fleet = estimate.observation.fleet
+    wanted = len(fleet.serving)
+    state = _watch(state, estimate, scale, now)
+    number, reason, why = _number(state, estimate, wanted, scale, now)
+    words = f"{estimate.words}; {why}" if estimate.words else why
+    if number > wanted:
+        return _more(fleet, number - wanted, reason, words), state
+    if number < wanted:
+        # An idle worker goes at once; of two alike the newer, as it has warmed up less.
+        victims = sorted(fleet.serving, key=lambda w: (w.ready, w.active, w.reserved, -w.started))
+        drain = tuple(worker.name for worker in victims[: wanted - number])
+        return Decision(number, Action.DOWN, reason, words, drain=drain), replace(state, stepped_down=now)
+    late = [w for w in fleet.draining if (w.draining_seconds or 0) > scale.drain_timeout_seconds]
+    if late:
+        why = f"{len(late)} did not become empty within {scale.drain_timeout_seconds:g} s and go on"
+        names = tuple(worker.name for worker in late)
+        decision = Decision(number + len(late), Action.UP, Reason.RECALLED, f"{words}; {why}", recall=names)
+        return decision, replace(state, stepped_down=now)  # so that they are not drained again at once
+    return Decision(number, Action.HOLD, reason, words), state
+
+
+def _watch(state: State, estimate: Estimate, scale: Autoscale, now: float) -> State:
+    """Remember what was asked for; a gap in the data begins a new watch."""
+    if estimate.workers is None:
+        return state
+    gap = bool(state.asked) and now - state.asked[-1][0] > scale.metric_max_age_seconds
+    if gap or not state.asked:
+        return replace(state, asked=((now, estimate.workers),), watched_since=now, after_gap=gap)
+    kept = [(when, asked) for when, asked in state.asked if now - when <= scale.down_window_seconds]
+    return replace(state, asked=(*kept, (now, estimate.workers)))
+
+
+def _number(
+    state: State, estimate: Estimate, wanted: int, scale: Autoscale, now: float
+) -> tuple[int, Reason, str]:
+    low, high, asked = scale.min_workers, scale.max_workers, estimate.workers
+    if asked is None:
+        if wanted < low:
+            return low, Reason.AT_MIN, f"{wanted} is below the minimum {low}"
+        return wanted, estimate.reason, f"hold {wanted}"
+    if estimate.action is Action.UP and wanted < high:
+        number = min(max(asked, low), high)
+        return number, estimate.reason, f"from {wanted} to {number}, within {low} to {high}"
+    if wanted < low:
+        return low, Reason.AT_MIN, f"{wanted} is below the minimum {low}"
+    if wanted <= high and estimate.action is not Action.DOWN:
+        reason = Reason.AT_MAX if estimate.action is Action.UP else estimate.reason
+        return wanted, reason, f"hold {wanted}, within {low} to {high}"
+    if wanted == low:
+        return wanted, Reason.AT_MIN, f"{wanted} is the minimum"
+    watched = now - state.watched_since
+    if watched < scale.down_window_seconds:
+        reason = Reason.STABILIZING if state.after_gap else Reason.RESTART_HOLD
+        return wanted, reason, f"watched for {watched:g} of {scale.down_window_seconds:g} s"
+    most = max(number for _, number in state.asked)
+    number = min(max(most, low), high)
+    if number >= wanted:
+        return wanted, Reason.STABILIZING, f"{most} were asked for within {scale.down_window_seconds:g} s"
+    if now - state.stepped_down < scale.cooldown_seconds:
+        since = now - state.stepped_down
+        return wanted, Reason.COOLDOWN, f"the last step down is {since:g} of {scale.cooldown_seconds:g} s ago"
+    reason = estimate.reason if wanted <= high else Reason.AT_MAX
+    return number, reason, f"from {wanted} to {number}, the most of the last {scale.down_window_seconds:g} s"
+
+
+def _more(fleet: Fleet, missing: int, reason: Reason, words: str) -> Decision:
+    """Recall draining workers first: they are warm, and a new one takes seconds to come."""
+    latest_first = sorted(fleet.draining, key=lambda w: w.draining_seconds or 0)
+    recall = tuple(worker.name for worker in latest_first[:missing])
+    start = missing - len(recall)
+    if recall:
+        reason, words = Reason.RECALLED, f"{words}; {len(recall)} recalled, {start} new"
+    number = len(fleet.serving) + missing
+    return Decision(number, Action.UP, reason, words, start=start, recall=recall)

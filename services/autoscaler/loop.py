@@ -1,0 +1,175 @@
+"""The loop: observe, estimate, decide, act, for every pool at every tick."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from autoscaler import config as configuration
+from autoscaler.actuators import ActuationError, Actuator
+from autoscaler.config import Config, ConfigError, Pool
+from autoscaler.decide import decide
+from autoscaler.metrics import Metrics, Tick
+from autoscaler.model import Fleet, Observation, State
+from autoscaler.policies import estimate
+from autoscaler.prometheus import Prometheus
+
+CHANGES_KEPT = 50
+QUERY_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class ConfigFile:
+    """The configuration and the file it is from; a bad new file is refused and the old one stays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: str | None = None
+        self._content: bytes | None = path.read_bytes()
+        self.current = configuration.parse(self._content)
+
+    def reload(self) -> bool | None:
+        """Read the file again: True is a good new one, False a bad one, None no change."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            content = None
+        if content == self._content:
+            return None
+        self._content = content
+        try:
+            if content is None:
+                raise ConfigError("the file cannot be read")
+            self.current = _accepted(self.current, configuration.parse(content))
+        except ConfigError as error:
+            self.problem = str(error)
+            return False
+        self.problem = None
+        return True
+
+
+def _accepted(old: Config, new: Config) -> Config:
+    for key in ("actuator", "host", "port", "prometheus_url"):
+        if getattr(old, key) != getattr(new, key):
+            shown = {"prometheus_url": "prometheusUrl"}.get(key, key)
+            raise ConfigError(f"{shown}: cannot change while the autoscaler runs; restart it")
+    return new
+
+
+class Loop:
+    """All that the autoscaler knows, and the tick that moves it on."""
+
+    def __init__(
+        self,
+        file: ConfigFile,
+        prometheus: Prometheus,
+        actuator: Actuator,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.file = file
+        self.latest: dict[str, Tick] = {}
+        self.changes: dict[str, deque[Tick]] = {}
+        self.metrics = Metrics(registry, lambda: self.latest)
+        self._prometheus = prometheus
+        self._actuator = actuator
+        self._clock = clock
+        self._states: dict[str, State] = {}
+        self._pools: Mapping[str, Pool] = {}
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        due = self._clock()
+        while True:
+            self.metrics.loop_lag.set(max(0.0, self._clock() - due))
+            with self.metrics.loop_duration.time():
+                try:
+                    await self.tick()
+                except OSError as error:  # the disk or the process table; whatever it is, it may pass
+                    logger.error("a tick failed: %s", error)
+            # A late tick is not made up for: two at once would see the same samples.
+            due = max(due + self.file.current.tick_seconds, self._clock())
+            await asyncio.sleep(due - self._clock())
+
+    async def tick(self) -> None:
+        """Look at everything once, and act on every pool."""
+        self._reload()
+        observations, fleets = await asyncio.gather(
+            self._prometheus.observe(self._pools), self._actuator.fleets()
+        )
+        for name, pool in self._pools.items():
+            seen = replace(observations[name], fleet=fleets.get(name, Fleet()))
+            await self._scale(name, pool, seen)
+
+    def _reload(self) -> None:
+        changed = self.file.reload()
+        if changed is not None:
+            self.metrics.reloads.labels("accepted" if changed else "refused").inc()
+        if changed is False:
+            logger.error("the new configuration is refused: %s", self.file.problem)
+        pools = self.file.current.worker.pools
+        if pools == self._pools:
+            return
+        logger.info("configuration", extra={"pools": list(pools)})
+        for name in self._pools.keys() - pools.keys():
+            logger.warning("pool %s is no longer configured; its workers are left as they are", name)
+            for known in (self.latest, self.changes, self._states):
+                known.pop(name, None)
+        for name, pool in pools.items():
+            state = self._states.get(name, State())
+            if self._pools.get(name) != pool:
+                state = replace(state, asked=())  # what was asked for under other terms says nothing now
+            self._states[name] = state
+            self.changes.setdefault(name, deque(maxlen=CHANGES_KEPT))
+        self.metrics.expect(pools)
+        self._pools = pools
+
+    async def _scale(self, name: str, pool: Pool, seen: Observation) -> None:
+        asked = estimate(seen, pool.autoscale)
+        decision, self._states[name] = decide(self._states[name], asked, pool.autoscale, self._clock())
+        problem = None
+        try:
+            await self._actuator.act(name, pool, decision)
+        except (ActuationError, OSError) as error:
+            problem = str(error)
+            self.metrics.failed_actions.labels(name).inc()
+        before = self.latest.get(name)
+        at = time.time()
+        known_at = at if seen.problem is None else before.known_at if before else 0.0
+        tick = Tick(at, pool.autoscale, asked, decision, known_at, problem)
+        self.latest[name] = tick
+        self.metrics.decisions.labels(name, decision.action, decision.reason).inc()
+        if before is None or _news(before, tick):
+            self.changes[name].append(tick)
+            logger.info("decision", extra={"pool": name} | summary(tick))
+
+
+def _news(before: Tick, now: Tick) -> bool:
+    """Tell whether there is something to say: the same hold again is no news."""
+    return (before.decision.workers, before.decision.reason, before.problem) != (
+        now.decision.workers,
+        now.decision.reason,
+        now.problem,
+    )
+
+
+def summary(tick: Tick) -> dict[str, object]:
+    """Say what was decided and why, for the log and for /explain."""
+    decision = tick.decision
+    return {
+        "action": decision.action,
+        "reason": decision.reason,
+        "from": len(tick.estimate.observation.fleet.serving),
+        "to": decision.workers,
+        "words": decision.words,
+        "start": decision.start,
+        "recall": decision.recall,
+        "drain": decision.drain,
+        "problem": tick.problem,
+    }

@@ -1,0 +1,121 @@
+"""What Prometheus is told about the autoscaler itself."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from autoscaler.config import Autoscale
+from autoscaler.model import Action, Decision, Estimate, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One pool at one tick, with all that led to the decision."""
+
+    at: float  # unix seconds
+    scale: Autoscale
+    estimate: Estimate
+    decision: Decision
+    known_at: float  # unix seconds; when there was last an observation without a problem; 0: never
+    problem: str | None = None  # what could not be done
+
+    @property
+    def signal(self) -> float:
+        """The backlog, or NaN while it is not known: an old number must not look like a new one."""
+        observation = self.estimate.observation
+        return observation.backlog if observation.problem is None else float("nan")
+
+    @property
+    def unclamped(self) -> float:
+        """What the policy asks for before limits; NaN while the backlog is not known."""
+        return float("nan") if self.estimate.workers is None else self.estimate.workers
+
+
+_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
+    "desired_replicas": ("Workers that shall be there", lambda tick: tick.decision.workers),
+    "desired_replicas_unclamped": ("Workers that the policy asks for", lambda tick: tick.unclamped),
+    "current_replicas": (
+        "Workers that are there, with those that drain",
+        lambda tick: len(tick.estimate.observation.fleet.workers),
+    ),
+    "ready_replicas": ("Workers that consume", lambda tick: tick.estimate.observation.fleet.ready),
+    "draining_replicas": (
+        "Workers that end when they are empty",
+        lambda tick: len(tick.estimate.observation.fleet.draining),
+    ),
+    "min_replicas": ("The configured minimum", lambda tick: tick.scale.min_workers),
+    "max_replicas": ("The configured maximum", lambda tick: tick.scale.max_workers),
+    "last_successful_query_timestamp_seconds": (
+        "When the backlog was last known",
+        lambda tick: tick.known_at,
+    ),
+}
+_SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
+    "signal_value": ("What the policy looks at", lambda tick: tick.signal),
+    "signal_target": (
+        "The value above which there will be more workers",
+        lambda tick: tick.estimate.terms.get("upAbove", float("nan")),
+    ),
+    "signal_age_seconds": (
+        "The age of the oldest sample",
+        lambda tick: tick.estimate.observation.age_seconds,
+    ),
+}
+
+
+class Metrics:
+    """All metrics of one autoscaler. `ticks` gives the latest tick of each pool at every scrape."""
+
+    def __init__(self, registry: CollectorRegistry, ticks: Callable[[], Mapping[str, Tick]]) -> None:
+        self._ticks = ticks
+        self.registry = registry
+        self.decisions = Counter(
+            "autoscaler_decisions",
+            "Decisions, one for each pool and tick",
+            ["scale_target", "action", "reason"],
+            registry=registry,
+        )
+        self.failed_actions = Counter(
+            "autoscaler_failed_actions",
+            "Ticks in which a decision could not be carried out whole",
+            ["scale_target"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "autoscaler_config_reloads", "Changes of the configuration", ["outcome"], registry=registry
+        )
+        self.loop_duration = Histogram(
+            "autoscaler_loop_duration_seconds", "How long a tick took", registry=registry
+        )
+        self.loop_lag = Gauge(
+            "autoscaler_loop_lag_seconds", "How late the last tick began", registry=registry
+        )
+        for outcome in ("accepted", "refused"):
+            self.reloads.labels(outcome)
+        build = Gauge("kit_build_info", "What runs here", ["version", "component"], registry=registry)
+        build.labels(version("celery-kit"), "autoscaler").set(1)
+        registry.register(self)
+
+    def expect(self, pools: Iterable[str]) -> None:
+        """Begin all counters of a pool at 0, so that the first event is seen as one."""
+        for pool in pools:
+            self.failed_actions.labels(pool)
+            for action in Action:
+                for reason in Reason:
+                    self.decisions.labels(pool, action, reason)
+
+    def collect(self) -> Iterable[Metric]:
+        """Show the latest tick of the pools that there are."""
+        for name, (text, value) in _GAUGES.items():
+            family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
+            for pool, tick in self._ticks().items():
+                family.add_metric([pool], value(tick))
+            yield family
+        for name, (text, value) in _SIGNAL_GAUGES.items():
+            family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target", "signal"])
+            for pool, tick in self._ticks().items():
+                family.add_metric([pool, "backlog"], value(tick))
+            yield family

@@ -1,0 +1,130 @@
+"""The words of the autoscaler: what is seen, what a policy asks for, what is decided and why."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What a decision does to the number of workers."""
+
+    UP = "up"
+    DOWN = "down"
+    HOLD = "hold"
+
+
+class Reason(StrEnum):
+    """Why a decision is what it is; also the label `reason` of `autoscaler_decisions_total`."""
+
+    DRAIN_BACKLOG = "DrainBacklog"  # up: the backlog is above the upper threshold
+    RECALLED = "Recalled"  # draining workers were told to go on: instead of new ones, or after their time
+    IDLE = "Idle"  # down: the backlog is below the lower threshold
+    AT_MIN = "AtMin"  # no fewer are allowed; with `up`: fewer than the minimum were there
+    AT_MAX = "AtMax"  # no more are allowed; with `down`: more than the maximum were there
+    DEADBAND = "Deadband"  # the backlog is between the thresholds
+    STABILIZING = "Stabilizing"  # as many were needed a moment ago, within the down window
+    COOLDOWN = "Cooldown"  # the last step down was a moment ago
+    RESTART_HOLD = "RestartHold"  # the autoscaler has not watched for a whole down window yet
+    HOLD_STALE_METRICS = "HoldStaleMetrics"  # a series is missing, too old, or no number
+    QUERY_ERROR = "QueryError"  # Prometheus did not answer, or not with data
+    SEVERAL_SERIES = "SeveralSeries"  # two series claim to be the same queue
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """The newest sample of one series of one queue."""
+
+    queue: str
+    name: str  # ready | unacknowledged
+    value: float
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker that is there or on its way; a worker told to end is none any more."""
+
+    name: str
+    started: float  # unix seconds; orders workers by age
+    ready: bool = False
+    active: int = 0
+    reserved: int = 0
+    draining_seconds: float | None = None  # since it was told to drain; None: it was not
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers of one pool."""
+
+    workers: tuple[Worker, ...] = ()
+
+    @property
+    def serving(self) -> tuple[Worker, ...]:
+        """The workers that shall go on; their count is the number that is wanted now."""
+        return tuple(worker for worker in self.workers if worker.draining_seconds is None)
+
+    @property
+    def draining(self) -> tuple[Worker, ...]:
+        """The workers that take no more tasks and end when they are empty."""
+        return tuple(worker for worker in self.workers if worker.draining_seconds is not None)
+
+    @property
+    def ready(self) -> int:
+        """How many say that they consume."""
+        return sum(worker.ready for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is known of one pool at one tick; with a problem, the signals are not to be trusted."""
+
+    signals: tuple[Signal, ...] = ()
+    problem: Reason | None = None
+    detail: str = ""
+    fleet: Fleet = Fleet()
+
+    @property
+    def backlog(self) -> float:
+        """Messages ready and unacknowledged, over all queues of the pool."""
+        return math.fsum(signal.value for signal in self.signals)
+
+    @property
+    def age_seconds(self) -> float:
+        """The age of the oldest signal; NaN if there is none."""
+        return max((signal.age_seconds for signal in self.signals), default=math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a policy makes of an observation: a number before limits, and whether to move towards it."""
+
+    observation: Observation
+    workers: int | None = None  # None: the observation has a problem
+    action: Action = Action.HOLD
+    reason: Reason = Reason.DEADBAND
+    words: str = ""
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many workers a pool shall have, which of them go or stay, and why."""
+
+    workers: int
+    action: Action
+    reason: Reason
+    words: str
+    start: int = 0
+    recall: tuple[str, ...] = ()
+    drain: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered of a pool from tick to tick; times are seconds of one steady clock."""
+
+    asked: tuple[tuple[float, int], ...] = ()  # what the policy asked for, over the down window
+    watched_since: float = math.inf  # since when there was no gap
+    after_gap: bool = False  # the watch began again after a gap, not at the start
+    stepped_down: float = -math.inf

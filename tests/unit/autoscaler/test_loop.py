@@ -1,0 +1,294 @@
+"""The loop and its HTTP port: each tick decides, acts, and can say why; the file is followed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+
+from autoscaler.actuators import ActuationError
+from autoscaler.config import Pool
+from autoscaler.loop import ConfigFile, Loop
+from autoscaler.model import Decision, Fleet, Worker
+from autoscaler.prometheus import Prometheus
+from autoscaler.server import application
+from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus
+
+
+class FakeActuator:
+    """Workers that are there the moment they are asked for."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, tuple[Worker, ...]] = {}
+        self.decisions: list[tuple[str, Decision]] = []
+        self.problem = ""
+
+    async def fleets(self) -> Mapping[str, Fleet]:
+        return {pool: Fleet(workers) for pool, workers in self.workers.items()}
+
+    async def act(self, name: str, pool: Pool, decision: Decision) -> None:
+        self.decisions.append((name, decision))
+        if self.problem:
+            raise ActuationError(self.problem)
+        self.workers[name] = tuple(
+            Worker(f"{name}-{i}", started=i, ready=True) for i in range(decision.workers)
+        )
+
+    def close(self) -> None:
+        pass
+
+
+class Bench:
+    """A loop with a clock that the test moves."""
+
+    def __init__(self, fake: FakePrometheus, path: Path) -> None:
+        self.fake = fake
+        self.path = path
+        self.now = 100.0
+        self.actuator = FakeActuator()
+        self.write()
+        self.prometheus = Prometheus(fake.url, 0.5, clock=lambda: NOW)
+        self.loop = Loop(
+            ConfigFile(path), self.prometheus, self.actuator, CollectorRegistry(), clock=lambda: self.now
+        )
+
+    def write(self, pools: Mapping[str, Any] | None = None, **changes: Any) -> None:
+        whole = {
+            "prometheusUrl": self.fake.url,
+            "worker": {"pools": pools or {"default": {"queues": ["default"]}}},
+            "actuator": {
+                "kind": "processes",
+                "directory": "workers",
+                "logDirectory": "log",
+                "command": ["python"],
+                "ports": {"from": 17100, "to": 17199},
+            },
+        }
+        self.path.write_bytes(msgspec.yaml.encode(whole | changes))
+
+    async def tick(self, seconds: float = 5) -> Decision:
+        self.now += seconds
+        await self.loop.tick()
+        return self.actuator.decisions[-1][1]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.loop.metrics.registry.get_sample_value(f"autoscaler_{name}", labels)
+
+
+@pytest.fixture
+async def bench(fake: FakePrometheus, tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(fake, tmp_path / "autoscaler.yaml")
+    yield bench
+    bench.prometheus.close()
+
+
+@pytest.fixture
+async def get(bench: Bench) -> AsyncIterator[Any]:
+    socket, port = bind_unused_port()
+    server = HTTPServer(application(bench.loop))
+    server.add_socket(socket)
+    client = AsyncHTTPClient(force_instance=True)
+
+    async def fetch(path: str) -> HTTPResponse:
+        return await client.fetch(f"http://127.0.0.1:{port}{path}", raise_error=False)
+
+    yield fetch
+    client.close()
+    server.stop()
+    await server.close_all_connections()
+
+
+async def test_a_backlog_rises_and_falls_and_the_workers_follow(bench: Bench) -> None:
+    bench.fake.backlog(0)
+    assert (await bench.tick()).workers == 1
+    bench.fake.backlog(25, 10)
+    assert (await bench.tick()).workers == 4
+    bench.fake.backlog(0)
+    for _ in range(12):
+        assert (await bench.tick()).workers == 4
+    assert (await bench.tick()).workers == 1
+
+
+async def test_an_outage_holds_what_is_there_and_the_age_of_the_knowledge_shows(bench: Bench) -> None:
+    bench.fake.backlog(40)
+    await bench.tick()
+    known = bench.metric("last_successful_query_timestamp_seconds", scale_target="default")
+    bench.fake.status = 500
+    for _ in range(50):
+        assert (await bench.tick()).workers == 4
+    assert bench.metric("last_successful_query_timestamp_seconds", scale_target="default") == known
+    value = bench.metric("signal_value", scale_target="default", signal="backlog")
+    assert value is not None
+    assert value != value  # NaN: the last number must not look like a new one
+    assert bench.metric("decisions_total", scale_target="default", action="hold", reason="QueryError") == 50
+
+
+async def test_metrics_show_the_signal_its_threshold_and_the_limits(bench: Bench) -> None:
+    bench.fake.backlog(220, 5, age=2)
+    await bench.tick()
+    bench.fake.backlog(120, age=3)
+    await bench.tick()
+    shown = {
+        name: bench.metric(name, scale_target="default")
+        for name in (
+            "desired_replicas",
+            "desired_replicas_unclamped",
+            "current_replicas",
+            "ready_replicas",
+            "min_replicas",
+            "max_replicas",
+        )
+    }
+    assert list(shown.values()) == [10, 12, 10, 10, 1, 10]
+    signal = {"scale_target": "default", "signal": "backlog"}
+    assert bench.metric("signal_value", **signal) == 120
+    assert bench.metric("signal_target", **signal) == 100
+    assert bench.metric("signal_age_seconds", **signal) == 3
+    assert bench.metric("decisions_total", scale_target="default", action="down", reason="QueryError") == 0
+
+
+async def test_explain_tells_inputs_arithmetic_and_changes(bench: Bench, get: Any) -> None:
+    bench.fake.backlog(0)
+    await bench.tick()
+    bench.fake.backlog(20, 5, age=2)
+    for _ in range(3):
+        await bench.tick()
+    pool = msgspec.json.decode((await get("/explain")).body)["pools"]["default"]
+    assert pool["inputs"] == [
+        {"queue": "default", "signal": "ready", "value": 20, "ageSeconds": 2},
+        {"queue": "default", "signal": "unacknowledged", "value": 5, "ageSeconds": 2},
+    ]
+    assert (pool["current"], pool["wanted"], pool["draining"], pool["unclamped"]) == (3, 3, 0, 3)
+    assert pool["terms"] == {"backlog": 25, "upAbove": 30, "downBelow": 15, "wanted": 3}
+    assert pool["last"]["words"] == (
+        "backlog 25 is between 15 and 30; ceil(25 / 10) = 3; hold 3, within 1 to 10"
+    )
+    assert [(d["action"], d["reason"], d["from"], d["to"]) for d in pool["decisions"]] == [
+        ("hold", "Deadband", 3, 3),
+        ("up", "DrainBacklog", 1, 3),
+        ("up", "AtMin", 0, 1),
+    ]
+
+
+async def test_every_change_is_one_log_line_and_the_same_hold_is_none(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "autoscaler")
+    bench.fake.backlog(25)
+    for _ in range(5):
+        await bench.tick()
+    lines = [record for record in caplog.records if record.message == "decision"]
+    assert [(vars(line)["reason"], vars(line)["to"]) for line in lines] == [
+        ("DrainBacklog", 3),
+        ("Deadband", 3),
+    ]
+
+
+async def test_what_could_not_be_done_is_said_counted_and_tried_again(bench: Bench, get: Any) -> None:
+    bench.fake.backlog(25)
+    bench.actuator.problem = "no free port"
+    await bench.tick()
+    assert (await bench.tick()).start == 3
+    assert bench.metric("failed_actions_total", scale_target="default") == 2
+    explained = msgspec.json.decode((await get("/explain")).body)
+    assert explained["pools"]["default"]["last"]["problem"] == "no free port"
+
+
+async def test_a_good_new_file_counts_at_the_next_tick(bench: Bench) -> None:
+    bench.fake.backlog(200)
+    assert (await bench.tick()).workers == 10
+    bench.write({"default": {"queues": ["default"], "autoscale": {"maxWorkers": 20}}})
+    assert (await bench.tick()).workers == 20
+    assert bench.metric("config_reloads_total", outcome="accepted") == 1
+    assert bench.metric("max_replicas", scale_target="default") == 20
+
+
+async def test_a_bad_new_file_is_refused_once_and_told_while_the_old_stays(
+    bench: Bench, get: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.fake.backlog(30)
+    await bench.tick()
+    bench.write({"default": {"queues": ["default"], "autoscale": {"maxWorkers": "many"}}})
+    for _ in range(3):
+        assert (await bench.tick()).workers == 3
+    problem = "worker.pools.default.autoscale.maxWorkers: Expected `int`, got `str`"
+    assert bench.metric("config_reloads_total", outcome="refused") == 1
+    assert [problem in line for line in caplog.messages].count(True) == 1
+    health = await get("/healthz")
+    assert (health.code, msgspec.json.decode(health.body)["configProblem"]) == (200, problem)
+    assert msgspec.json.decode((await get("/explain")).body)["config"]["problem"] == problem
+    bench.write()
+    await bench.tick()
+    assert msgspec.json.decode((await get("/healthz")).body)["configProblem"] is None
+
+
+async def test_a_file_that_vanishes_or_moves_the_port_is_refused(bench: Bench) -> None:
+    bench.fake.backlog(30)
+    await bench.tick()
+    bench.path.unlink()
+    assert (await bench.tick()).workers == 3
+    assert bench.loop.file.problem == "the file cannot be read"
+    bench.write(port=1234)
+    await bench.tick()
+    assert bench.loop.file.problem == "port: cannot change while the autoscaler runs; restart it"
+
+
+async def test_a_changed_pool_watches_anew_before_it_shrinks(bench: Bench) -> None:
+    bench.fake.backlog(50)
+    await bench.tick()
+    bench.fake.backlog(0)
+    for _ in range(12):
+        await bench.tick()
+    bench.write({"default": {"queues": ["default"], "autoscale": {"maxWorkers": 9}}})
+    decision = await bench.tick()
+    assert (decision.workers, decision.reason) == (5, "RestartHold")
+
+
+async def test_a_removed_pool_is_left_as_it_is_and_shows_no_more(bench: Bench, get: Any) -> None:
+    bench.write({"default": {"queues": ["default"]}, "gpu": {"queues": ["gpu"]}})
+    bench.fake.backlog(30)
+    await bench.tick()
+    assert [name for name, _ in bench.actuator.decisions] == ["default", "gpu"]
+    bench.write()
+    await bench.tick()
+    assert [name for name, _ in bench.actuator.decisions] == ["default", "gpu", "default"]
+    assert len(bench.actuator.workers["gpu"]) == 1
+    assert bench.metric("desired_replicas", scale_target="gpu") is None
+    assert set(msgspec.json.decode((await get("/explain")).body)["pools"]) == {"default"}
+
+
+async def test_readiness_follows_the_first_decision(bench: Bench, get: Any) -> None:
+    assert (await get("/readyz")).code == 503
+    assert (await get("/healthz")).code == 200
+    await bench.tick()
+    assert (await get("/readyz")).code == 200
+    scraped = await get("/metrics")
+    assert b'autoscaler_desired_replicas{scale_target="default"} 1.0' in scraped.body
+    assert b'component="autoscaler"' in scraped.body
+
+
+async def test_the_loop_outlives_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticked = asyncio.Event()
+    tick = bench.loop.tick
+
+    async def fails_once() -> None:
+        monkeypatch.setattr(bench.loop, "tick", tick_and_tell)
+        raise OSError(28, "No space left on device")
+
+    async def tick_and_tell() -> None:
+        await tick()
+        ticked.set()
+
+    monkeypatch.setattr(bench.loop, "tick", fails_once)
+    bench.write(tickSeconds=0.01)
+    bench.loop.file.reload()
+    running = asyncio.create_task(bench.loop.run())
+    await asyncio.wait_for(ticked.wait(), 5)
+    running.cancel()
