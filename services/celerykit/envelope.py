@@ -4,19 +4,22 @@ Celery's `send_task` runs as it is, routes, signals and all, with a producer tha
 blocking on a socket. The protocol is Celery's, and stays so when Celery changes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
-from uuid import uuid4
 
 from celery import Celery
-from kombu import Exchange, Producer
+from celery.backends.base import BaseBackend
+from celery.canvas import Signature
+from celery.result import GroupResult
+from kombu import Exchange, Producer, Queue
 
 from celerykit.backend import STORE
 from celerykit.profile import configure
 from celerykit.settings import Settings
+from celerykit.task import replies_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,48 +95,74 @@ class _RecordingCelery(Celery):
         yield self.recorder
 
 
+class Nowhere(BaseBackend):
+    """A backend that canvas code asks for and that does nothing: the link reads results by itself."""
+
+
 class Envelopes:
     """Builds the messages of one caller, whose answers go to `reply_to`. Not for several threads."""
 
-    def __init__(self, settings: Settings, reply_to: str) -> None:
+    def __init__(self, settings: Settings, reply_to: str, foreign: Collection[str] = ()) -> None:
         self._app = _RecordingCelery("celerykit.link", set_as_current=False)
         configure(self._app, settings)
-        # the results are read from the database by the link, never through Celery's blocking backends
-        self._app.conf.result_backend = None
+        self._app.conf.result_backend = f"{__name__}:{Nowhere.__name__}"
+        # the queues of workers that are not ours: Celery sends to a direct one by the default exchange
+        for name in foreign:
+            self._app.amqp.queues.add(Queue(name, Exchange(name, type="direct"), routing_key=name))
         self._reply_to = reply_to
 
+    def signature(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, queue: str, **options: Any
+    ) -> Signature:
+        """A task as a part of a canvas."""
+        return self._app.signature(name, args=list(args), kwargs=dict(kwargs), queue=queue, **options)
+
     def build(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        queue: str,
-        task_id: str | None = None,
-        store: bool = True,
-        countdown: float | None = None,
-        headers: Mapping[str, Any] | None = None,
-        **options: Any,
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, queue: str, **options: Any
     ) -> tuple[str, list[Message]]:
-        """The task's id and its messages. `countdown`, in seconds, is rounded up to whole ones.
+        """The task's id and its messages; options as in `Link.send`.
 
         Raises kombu's EncodeError or TypeError if an argument is not plain JSON data.
         """
-        task_id = task_id or str(uuid4())
-        own = dict(headers or {})
-        if not store:
-            own[STORE] = "no"
+        with self._recording() as recorder:
+            result = self._app.send_task(
+                name, args=list(args), kwargs=dict(kwargs), queue=queue, **_celery_options(**options)
+            )
+        return result.id, recorder.messages
+
+    def canvas(self, canvas: Signature, **options: Any) -> tuple[list[str], list[Message]]:
+        """The ids of the tasks whose results are the canvas's own, and all messages.
+
+        A group has as many as members; a chain has its last task's, a chord its body's.
+        """
+        with self._recording() as recorder:
+            result = canvas.apply_async(**_celery_options(**options))
+        return list(_ids(result)), recorder.messages
+
+    @contextmanager
+    def _recording(self) -> Iterator[_Recorder]:
         self._app.recorder = recorder = _Recorder()
-        self._app.send_task(
-            name,
-            args=list(args),
-            kwargs=dict(kwargs),
-            task_id=task_id,
-            queue=self._app.amqp.queues[queue],
-            reply_to=self._reply_to,
-            # delayed delivery knows whole seconds, and refuses what it rounds down to none
-            countdown=ceil(countdown) if countdown else None,
-            headers=own,
-            **options,
-        )
-        return task_id, recorder.messages
+        with replies_to(self._app, self._reply_to):
+            yield recorder
+
+
+def _celery_options(
+    *,
+    store: bool = True,
+    countdown: float | None = None,
+    headers: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    own = dict(headers or {})
+    if not store:
+        own[STORE] = "no"
+    # delayed delivery knows whole seconds, and refuses what it rounds down to none
+    return {**options, "headers": own, "countdown": ceil(countdown) if countdown else None}
+
+
+def _ids(result: Any) -> Iterator[str]:
+    if isinstance(result, GroupResult):
+        for member in result.results:
+            yield from _ids(member)
+    else:
+        yield result.id

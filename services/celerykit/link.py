@@ -6,11 +6,12 @@ came (a broker that restarted, a task that succeeded before and is not run again
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 import pymysql
+from celery.canvas import Signature
 
 from celerykit.envelope import Envelopes, Message
 from celerykit.reply import PREFIX
@@ -34,15 +35,24 @@ class Saturated(LinkError):
 
 
 class NotFinished(LinkError):
-    """The broker has the task, and it did not end in the time that was given."""
+    """The broker has the task, and it did not end in the time that was given; `task_ids` name the results."""
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(f"task {task_id} has not ended yet")
-        self.task_id = task_id
+    def __init__(self, *task_ids: str) -> None:
+        super().__init__(f"{', '.join(task_ids)}: not ended yet")
+        self.task_ids = list(task_ids)
+
+    @property
+    def task_id(self) -> str:
+        """The id, of a call of one task."""
+        return self.task_ids[0]
 
 
 class Link:
-    """One per process and event loop; `queues` maps a task's name to its queue."""
+    """One per process and event loop.
+
+    `queues` maps a task's name to its queue. `foreign` names those queues of which the workers are not ours:
+    plain Celery workers with the result backend `rpc://` answer there as well.
+    """
 
     def __init__(
         self,
@@ -50,14 +60,16 @@ class Link:
         *,
         service: str = "gateway",
         queues: Mapping[str, str],
+        foreign: Collection[str] = (),
         max_in_flight: int = 1000,
         database: Database | None = None,
     ) -> None:
         reply_queue = f"{PREFIX}reply.{service}.{uuid4()}"
         self._queues = queues
         self._max_in_flight = max_in_flight
-        self._envelopes = Envelopes(settings, reply_queue)
+        self._envelopes = Envelopes(settings, reply_queue, foreign)
         self._waits = Waits()
+        self._calls: set[asyncio.Future[Outcome]] = set()
         self._transport = Transport(settings.broker_url, reply_queue, self._on_reply, self._on_connect)
         self.database = database or Database(settings.database_url)
         self.results = ResultStore(self.database)
@@ -113,24 +125,67 @@ class Link:
         Raises NotFinished when the broker has the task and it has not ended, Saturated before anything is
         sent, and Unavailable or NoQueue when the broker did not take it.
         """
-        self._admit()
         task_id, messages = self._build(name, args, kwargs, options)
-        slot = self._waits.add(task_id, wait)
+        (outcome,) = await self._run([task_id], messages, wait)
+        return outcome
+
+    def apply_async(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        callback: Callable[["asyncio.Future[Outcome]"], object],
+        wait: float,
+        **options: Any,
+    ) -> "asyncio.Future[Outcome]":
+        """Do as `call` does, in callback style: returns at once.
+
+        `callback` gets the future when all is over: its `result()` is the outcome, or raises what `call`
+        raises.
+        """
+        future = asyncio.ensure_future(self.call(name, args, kwargs, wait=wait, **options))
+        self._calls.add(future)  # or nobody would hold it
+        future.add_done_callback(self._calls.discard)
+        future.add_done_callback(callback)
+        return future
+
+    def signature(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature:
+        """A task as a part of a chain, group or chord for `call_canvas`; options are Celery's."""
+        return self._envelopes.signature(name, args, kwargs or {}, queue=self._queues[name], **options)
+
+    async def call_canvas(self, canvas: Signature, *, wait: float, **options: Any) -> list[Outcome]:
+        """Send a chain, group or chord of signatures and await its end; raises as `call` does.
+
+        A group gives an outcome for each member, in their order; a chain its last task's alone, a chord its
+        body's. A chain or chord that fails ends with the failure.
+        """
+        return await self._run(*self._envelopes.canvas(canvas, **options), wait)
+
+    async def _run(self, task_ids: list[str], messages: list[Message], wait: float) -> list[Outcome]:
+        self._admit(len(task_ids))
+        slots = [self._waits.add(task_id, wait) for task_id in task_ids]
         publishing = asyncio.ensure_future(self._publish(messages))
+        futures = [slot.future for slot in slots]
         try:
             # an answer is as good as a confirm, so nobody waits for that first
-            both: set[asyncio.Future[Any]] = {slot.future, publishing}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if not slot.future.done() and publishing.exception() is None:
-                await slot.future
-            if slot.future.done() and (outcome := slot.future.result()) is not None:
-                return outcome
+            everything: list[asyncio.Future[Any]] = [publishing, *futures]
+            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            if not publishing.done() or publishing.exception() is None:
+                await asyncio.wait(futures)
+            outcomes = [future.result() for future in futures if future.done()]
+            ended = [outcome for outcome in outcomes if outcome is not None]
+            if len(ended) == len(task_ids):
+                return ended
             await publishing
         finally:
-            self._waits.remove(slot)
+            for slot in slots:
+                self._waits.remove(slot)
             if not publishing.done():
                 publishing.add_done_callback(_forget)
-        raise NotFinished(task_id)
+        raise NotFinished(*task_ids)
 
     async def wait(self, task_id: str, wait: float) -> Outcome | None:
         """Await the end of any task, whoever sent it; None when `wait` seconds were not enough.
@@ -150,8 +205,8 @@ class Link:
         finally:
             self._waits.remove(slot)
 
-    def _admit(self) -> None:
-        if len(self._waits) >= self._max_in_flight:
+    def _admit(self, more: int = 1) -> None:
+        if len(self._waits) + more > self._max_in_flight:
             raise Saturated(f"{len(self._waits)} waits are under way, as many as allowed")
 
     def _build(

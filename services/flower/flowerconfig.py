@@ -22,9 +22,7 @@ class FlowerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=1, le=65535, description="port that Flower listens on")] = 5555
     broker_api: Annotated[
         str,
-        Meta(
-            description="the broker's management API, `http://USER:PASSWORD@HOST:15672/api/`"
-        ),
+        Meta(description="the broker's management API, `http://USER:PASSWORD@HOST:15672/api/`"),
     ] = ""
     url_prefix: Annotated[str, Meta(description="path under which Flower is reached behind a proxy")] = ""
     read_only: Annotated[bool, Meta(description="show, but never revoke tasks or stop workers")] = True
