@@ -1,0 +1,108 @@
+"""What the integration tests share beside fixtures: awaiting a condition, and a worker as a process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from local.ports import taken
+
+TOKEN = "drain-token"
+SERVICES = Path(__file__).parents[2] / "services"
+
+
+def eventually(condition: Callable[[], object], seconds: float = 30, what: str = "") -> object:
+    """Await a condition; returns what it gave when it was true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError, urllib.error.URLError):
+            if value := condition():
+                return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what or condition}")
+
+
+class Worker:
+    """`python -m worker`, as a process."""
+
+    def __init__(self, run, broker_url, database_url, **environment):
+        first, last = run.ports.workers
+        self.port = next(port for port in range(first, last) if not taken(port))
+        self.log = run.home / "log" / f"worker-{self.port}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker"],
+                env=os.environ
+                | {
+                    "CELERYKIT_BROKER_URL": broker_url,
+                    "CELERYKIT_DATABASE_URL": database_url,
+                    "CELERYKIT_WORKER_HOST": "127.0.0.1",
+                    "CELERYKIT_WORKER_PORT": str(self.port),
+                    "CELERYKIT_DRAIN_TOKEN": TOKEN,
+                    "PYTHONPATH": str(SERVICES),
+                }
+                | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def http(self, method, path, token=None):
+        """Status and body of a request to its port; JSON is decoded."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status, body, kind = answer.status, answer.read(), answer.headers["Content-Type"]
+        except urllib.error.HTTPError as error:
+            with error:
+                status, body, kind = error.code, error.read(), error.headers["Content-Type"]
+        return status, json.loads(body) if kind == "application/json" else body.decode()
+
+    def metric(self, series):
+        """The value of a series, 0 if there is none."""
+        for line in self.http("GET", "/metrics")[1].splitlines():
+            if line.startswith(series + " "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def ready(self):
+        """Await that it consumes."""
+        eventually(lambda: self.http("GET", "/readyz")[0] == 200, what=f"{self.log.read_text()[-2000:]}")
+        return self
+
+    def end(self):
+        """End it and its children for sure."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+
+async def started(link, ledger, name, args):
+    """Send a task and await that it runs; returns its id."""
+    task_id = await link.send(name, args)
+    eventually(lambda: ledger(task_id), what="the task's start")
+    return task_id
+
+
+def run_worker(**environment):
+    """Run `python -m worker` to its end, with settings that are good but for these."""
+    good = {
+        "CELERYKIT_BROKER_URL": "amqp://u:p@127.0.0.1:1/v",
+        "CELERYKIT_DATABASE_URL": "mysql://u:p@127.0.0.1:1/d",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "worker"],
+        env=os.environ | {"PYTHONPATH": str(SERVICES)} | good | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
