@@ -19,7 +19,7 @@ from tornado.httpserver import HTTPServer
 
 from autoscaler.actuators import ActuationError
 from autoscaler.actuators.processes import ProcessActuator
-from autoscaler.config import ConfigError
+from autoscaler.config import Config, ConfigError
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
@@ -35,8 +35,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write one line."""
         line = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
             "message": record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in self._common}
@@ -70,13 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(str(error))
 
 
+def _actuator(config: Config, token: str) -> ProcessActuator:
+    try:
+        return ProcessActuator(config.actuator, token)
+    except OSError as error:
+        _exit(f"actuator.directory and actuator.logDirectory must be folders that can be written: {error}")
+
+
 async def _serve(file: ConfigFile, token: str) -> None:
     config = file.current
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with ExitStack() as stack:
-        actuator = ProcessActuator(config.actuator, token)
+        actuator = _actuator(config, token)
         stack.callback(actuator.close)
         prometheus = Prometheus(config.prometheus_url, min(QUERY_SECONDS, config.tick_seconds))
         stack.callback(prometheus.close)
@@ -85,10 +93,9 @@ async def _serve(file: ConfigFile, token: str) -> None:
         try:
             server.listen(config.port, config.host)
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            _exit(
-                f"port {config.port} on {config.host} is taken" if taken else f"port {config.port}: {error}"
-            )
+            if error.errno == errno.EADDRINUSE:
+                _exit(f"port: {config.port} on {config.host} is taken; choose a free one")
+            _exit(f"host, port: cannot listen on {config.host}:{config.port}: {error}")
         stack.callback(server.stop)
         ticking = asyncio.create_task(loop.run())
         stopping = asyncio.create_task(stop.wait())

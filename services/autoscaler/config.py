@@ -70,6 +70,13 @@ class Pool(_Section, frozen=True, kw_only=True):
 
     queues: Annotated[tuple[Text, ...], Meta(min_length=1, description="the queues of the pool's workers")]
     vhost: Annotated[Text, Meta(description="RabbitMQ's virtual host of these queues")] = "/"
+    concurrency: Annotated[
+        int, Meta(ge=1, le=10000, description="tasks that one worker runs at once; of workers that start")
+    ] = 2
+    pool_type: Annotated[
+        Literal["prefork", "threads", "gevent"],
+        Meta(description="what runs the tasks in a worker; of workers that start"),
+    ] = "prefork"
     autoscale: Annotated[Autoscale, Meta(description="how the number of workers follows the backlog")] = (
         Autoscale()
     )
@@ -115,7 +122,6 @@ class Processes(_Section, frozen=True, kw_only=True, tag_field="kind", tag="proc
     log_directory: Annotated[Text, Meta(description="where each worker's output goes")]
     ports: Annotated[PortRange, Meta(description="each worker's own HTTP port is one of these")]
     host: Annotated[Text, Meta(description="the address of these ports")] = "127.0.0.1"
-    concurrency: Annotated[int, Meta(ge=1, description="tasks that one worker runs at once")] = 2
 
 
 class Config(_Section, frozen=True, kw_only=True):

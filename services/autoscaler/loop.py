@@ -15,7 +15,7 @@ from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Pool
 from autoscaler.decide import decide
 from autoscaler.metrics import Metrics, Tick
-from autoscaler.model import Fleet, Observation, State
+from autoscaler.model import Action, Decision, Fleet, Observation, Reason, State
 from autoscaler.policies import estimate
 from autoscaler.prometheus import Prometheus
 
@@ -106,6 +106,8 @@ class Loop:
         for name, pool in self._pools.items():
             seen = replace(observations[name], fleet=fleets.get(name, Fleet()))
             await self._scale(name, pool, seen)
+        for name in fleets.keys() - self._pools.keys():
+            await self._dissolve(name, fleets[name])
 
     def _reload(self) -> None:
         changed = self.file.reload()
@@ -118,7 +120,7 @@ class Loop:
             return
         logger.info("configuration", extra={"pools": list(pools)})
         for name in self._pools.keys() - pools.keys():
-            logger.warning("pool %s is no longer configured; its workers are left as they are", name)
+            logger.warning("pool %s is no longer configured; its workers end when they are empty", name)
             for known in (self.latest, self.changes, self._states):
                 known.pop(name, None)
         for name, pool in pools.items():
@@ -129,6 +131,15 @@ class Loop:
             self.changes.setdefault(name, deque(maxlen=CHANGES_KEPT))
         self.metrics.expect(pools)
         self._pools = pools
+
+    async def _dissolve(self, name: str, fleet: Fleet) -> None:
+        """End the workers of a pool that is configured no more, as gently as any others."""
+        names = tuple(worker.name for worker in fleet.serving)
+        decision = Decision(0, Action.DOWN, Reason.AT_MAX, "the pool is configured no more", drain=names)
+        try:
+            await self._actuator.act(name, None, decision)
+        except (ActuationError, OSError) as error:
+            logger.warning("pool %s: %s", name, error)
 
     async def _scale(self, name: str, pool: Pool, seen: Observation) -> None:
         asked = estimate(seen, pool.autoscale)

@@ -17,7 +17,7 @@ class Actuator(Protocol):
     async def fleets(self) -> Mapping[str, Fleet]:
         """Look at all workers, by pool; a pool without workers may be left out."""
 
-    async def act(self, name: str, pool: Pool, decision: Decision) -> None:
+    async def act(self, name: str, pool: Pool | None, decision: Decision) -> None:
         """Do what was decided and carry on what was begun: called for every pool at every tick.
 
         Raises ActuationError if a part could not be done.

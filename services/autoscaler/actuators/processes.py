@@ -118,7 +118,7 @@ class ProcessActuator:
                 workers.setdefault(record.pool, []).append(_worker(record, answer))
         return {pool: Fleet(tuple(found)) for pool, found in workers.items()}
 
-    async def act(self, name: str, pool: Pool, decision: Decision) -> None:
+    async def act(self, name: str, pool: Pool | None, decision: Decision) -> None:
         """Start, recall and drain, and end those that are empty.
 
         Raises ActuationError if a part could not be done.
@@ -127,7 +127,7 @@ class ProcessActuator:
             self._mark(self._records[worker], "running", None)
         for worker in decision.drain:
             self._mark(self._records[worker], "draining", time.time())
-        problems = [self._start(name, pool) for _ in range(decision.start)]
+        problems = [self._start(name, pool) for _ in range(decision.start) if pool]
         told = []
         for record in self._records.values():
             if record.pool != name:
@@ -198,7 +198,8 @@ class ProcessActuator:
             "CELERYKIT_WORKER_HOST": self._config.host,
             "CELERYKIT_WORKER_PORT": str(port),
             "CELERYKIT_WORKER_NAME": f"{name}@{socket.gethostname()}",
-            "CELERYKIT_WORKER_CONCURRENCY": str(self._config.concurrency),
+            "CELERYKIT_WORKER_CONCURRENCY": str(pool.concurrency),
+            "CELERYKIT_WORKER_POOL_TYPE": pool.pool_type,
         }
         command = self._config.command
         try:

@@ -22,7 +22,7 @@ from autoscaler.model import Action, Decision, Fleet, Reason
 from tests.unit.autoscaler.fake_prometheus import FakePrometheus, serving
 
 TOKEN = "s3cret"
-POOL = Pool(queues=("default", "slow"))
+POOL = Pool(queues=("default", "slow"), concurrency=3, pool_type="threads")
 
 
 def free_ports(count: int) -> int:
@@ -51,7 +51,6 @@ class Place:
             log_directory=str(folder / "log"),
             command=(sys.executable, "-S", str(Path(__file__).with_name("fake_worker.py"))),
             ports=PortRange(first=first, last=first + 5),
-            concurrency=3,
         )
         self.open: list[ProcessActuator] = []
 

@@ -27,6 +27,7 @@ async def test_a_started_worker_has_its_port_its_name_and_its_queues(place: Plac
     assert environment["CELERYKIT_WORKER_PORT"] == str(record["port"])
     assert environment["CELERYKIT_WORKER_HOST"] == "127.0.0.1"
     assert environment["CELERYKIT_WORKER_CONCURRENCY"] == "3"
+    assert environment["CELERYKIT_WORKER_POOL_TYPE"] == "threads"
     assert place.targets() == [{"targets": [f"127.0.0.1:{record['port']}"], "labels": {"pool": "default"}}]
     assert os.getsid(record["pid"]) == record["pid"]
 

@@ -194,12 +194,26 @@ async def test_a_taken_port_is_one_line_that_names_it(program: Program) -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", program.port))
         stranger.listen()
-        assert await refused(program) == f"port {program.port} on 127.0.0.1 is taken\n"
+        assert await refused(program) == f"port: {program.port} on 127.0.0.1 is taken; choose a free one\n"
 
 
 async def test_a_bad_file_is_one_line_that_names_the_key(program: Program) -> None:
     program.config["tickSeconds"] = "often"
     assert await refused(program) == f"{program.path}: tickSeconds: Expected `float`, got `str`\n"
+
+
+async def test_a_folder_that_cannot_be_made_is_one_line_that_names_the_key(program: Program) -> None:
+    program.config["actuator"]["directory"] = "/proc/no/such/folder"
+    line = await refused(program)
+    assert line.startswith("actuator.directory and actuator.logDirectory must be folders")
+    assert line.count("\n") == 1
+
+
+async def test_a_host_that_is_none_is_one_line_that_names_the_key(program: Program) -> None:
+    program.config["host"] = "no.such.host.invalid"
+    line = await refused(program)
+    assert line.startswith("host, port: cannot listen on no.such.host.invalid")
+    assert line.count("\n") == 1
 
 
 async def test_a_missing_token_is_one_line_that_names_it(

@@ -251,15 +251,17 @@ async def test_a_changed_pool_watches_anew_before_it_shrinks(bench: Bench) -> No
     assert (decision.workers, decision.reason) == (5, "RestartHold")
 
 
-async def test_a_removed_pool_is_left_as_it_is_and_shows_no_more(bench: Bench, get: Any) -> None:
+async def test_a_removed_pool_shows_no_more_and_its_workers_are_drained(bench: Bench, get: Any) -> None:
     bench.write({"default": {"queues": ["default"]}, "gpu": {"queues": ["gpu"]}})
     bench.fake.backlog(30)
     await bench.tick()
     assert [name for name, _ in bench.actuator.decisions] == ["default", "gpu"]
+    (worker,) = bench.actuator.workers["gpu"]
     bench.write()
     await bench.tick()
-    assert [name for name, _ in bench.actuator.decisions] == ["default", "gpu", "default"]
-    assert len(bench.actuator.workers["gpu"]) == 1
+    names = [name for name, _ in bench.actuator.decisions]
+    assert names == ["default", "gpu", "default", "gpu"]
+    assert bench.actuator.decisions[-1][1].drain == (worker.name,)
     assert bench.metric("desired_replicas", scale_target="gpu") is None
     assert set(msgspec.json.decode((await get("/explain")).body)["pools"]) == {"default"}
 
