@@ -22,6 +22,7 @@ from gateway import catalogue, logs
 from gateway.app import Gateway, make_server
 from gateway.catalogue import Task
 from gateway.operations import DatabaseUnavailable, OperationStore
+from gateway.queries import Queries
 from gateway.settings import PREFIX, GatewaySettings
 
 PURGE_SECONDS = 60
@@ -66,11 +67,13 @@ async def serve(
     link = Link(
         msgspec.structs.replace(settings, queues=tuple(sorted(set(queues.values())))),
         queues=queues,
+        foreign={task.queue for task in tasks.values() if task.foreign},
         max_in_flight=own.max_in_flight,
         database=database,
     )
     operations = OperationStore(database, timeout=own.database_timeout_seconds)
-    gateway = Gateway(own, tasks, link, operations)
+    queries = Queries(settings.database_url, own.example_threads) if own.examples else None
+    gateway = Gateway(own, tasks, link, operations, queries)
     server = make_server(gateway)
     await link.start()
     background = [asyncio.create_task(gateway.metrics.watch_loop()), asyncio.create_task(_purge(operations))]
@@ -84,11 +87,18 @@ async def serve(
     server.stop()
     with suppress(TimeoutError):
         await asyncio.wait_for(gateway.idle.wait(), own.shutdown_seconds)
+    if gateway.requests:
+        link.end_waits()  # who still waits gets a 202 for what the broker has
+        with suppress(TimeoutError):
+            await asyncio.wait_for(gateway.idle.wait(), own.database_timeout_seconds)
     await server.close_all_connections()
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
+    await gateway.foreign.close()
     await link.close()
+    if queries:
+        queries.close()
     log.info("stopped")
 
 

@@ -12,13 +12,15 @@ from tornado.web import Application
 from celerykit.link import Link
 from gateway.auth import Keys
 from gateway.catalogue import Task
+from gateway.foreign import Foreign
 from gateway.handlers.base import Handler
-from gateway.handlers.examples import IWantYouNow, MysqlQuery
+from gateway.handlers.examples import EXAMPLES, IWantYouNow, MysqlQuery
 from gateway.handlers.health import Alive, ForPrometheus, Ready, Unmatched
 from gateway.handlers.operations import Operations
 from gateway.handlers.tasks import Tasks
 from gateway.metrics import Metrics
 from gateway.operations import OperationStore
+from gateway.queries import Queries
 from gateway.settings import GatewaySettings
 
 HANDLERS: tuple[type[Handler], ...] = (
@@ -40,6 +42,8 @@ class Gateway:
     catalogue: Mapping[str, Task]
     link: Link
     operations: OperationStore
+    queries: Queries | None = None  # if the examples are served
+    foreign: Foreign = field(init=False)
     keys: Keys = field(init=False)
     metrics: Metrics = field(init=False, default_factory=Metrics)
     requests: int = field(init=False, default=0)  # under way now
@@ -48,16 +52,22 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.keys = Keys(self.settings.api_keys)
+        self.foreign = Foreign(self.link, self.settings)
         self.idle.set()
         self.metrics.expect(
             tasks=[(task.queue, name) for name, task in self.catalogue.items() if task.allowed],
-            routes=[(method, handler.route) for handler in HANDLERS for method in handler.methods()],
+            routes=[(method, handler.route) for handler in self.handlers for method in handler.methods()],
         )
         self.metrics.watch(
             requests=lambda: self.requests,
             waits=lambda: self.link.in_flight,
             connected=lambda: self.link.connected,
         )
+
+    @property
+    def handlers(self) -> tuple[type[Handler], ...]:
+        """Of all routes there are."""
+        return HANDLERS + (EXAMPLES if self.queries else ())
 
     def begin(self) -> None:
         """Take note of a request that has come."""
@@ -73,7 +83,7 @@ class Gateway:
 
 def make_app(gateway: Gateway) -> Application:
     """The routes, each handler's by its own word."""
-    routes = [(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", handler.route), handler) for handler in HANDLERS]
+    routes = [(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", handler.route), handler) for handler in gateway.handlers]
     # handlers write the log of requests themselves, those of clients that left included
     return Application(routes, default_handler_class=Unmatched, log_function=lambda _: None, gateway=gateway)
 

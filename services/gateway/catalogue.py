@@ -24,6 +24,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     time_limit_seconds: Seconds | None = None
     soft_time_limit_seconds: Seconds | None = None
     expires_seconds: Seconds | None = None
+    foreign: bool = False
+    terminable: bool = False
 
     def limits(self) -> dict[str, int]:
         """The options of the message that this catalogue sets."""
@@ -49,7 +51,15 @@ def load(path: Path) -> Mapping[str, Task]:
         raise CatalogueError(
             f"{path}: tasks: must map at least one task's name to its keys, as {{queue: NAME}}"
         )
-    return {name: _task(f"{path}: tasks.{name}", name, entry) for name, entry in tasks.items()}
+    catalogue = {name: _task(f"{path}: tasks.{name}", name, entry) for name, entry in tasks.items()}
+    ours = {task.queue: name for name, task in catalogue.items() if not task.foreign}
+    for name, task in catalogue.items():
+        if task.foreign and task.queue in ours:
+            raise CatalogueError(
+                f"{path}: tasks.{name}.foreign: queue {task.queue!r} is also that of"
+                f" tasks.{ours[task.queue]}, which is not foreign; a queue is the one or the other"
+            )
+    return catalogue
 
 
 def _task(where: str, name: object, entry: Any) -> Task:

@@ -11,6 +11,7 @@ import msgspec
 import pymysql
 
 from celerykit.results import Database
+from celerykit.waits import REVOKING
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,17 @@ class OperationStore:
 
     async def purge(self) -> None:
         """Remove expired rows, so many at a time that no lock is held for long."""
+        now = time.time()
+        # who revoked it may not ask any more, so no worker needs to know
+        await self._execute(
+            "DELETE FROM celery_taskmeta WHERE date_done IS NULL AND status = %s AND EXISTS"
+            " (SELECT 1 FROM celerykit_operation WHERE id = task_id AND expires_at <= %s)",
+            REVOKING,
+            now,
+        )
         await self._execute(
             f"DELETE FROM celerykit_operation WHERE expires_at <= %s LIMIT {_PURGE_ROWS}",  # noqa: S608
-            time.time(),
+            now,
         )
 
     async def ping(self) -> None:

@@ -5,16 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celerykit.link import Outcome
+from celerykit.waits import ENDED
 from gateway.operations import Operation
 from gateway.payload import plain
 from gateway.problems import TASK_FAILED, TASK_REVOKED, Kind, Problem
 
-ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-
 
 def ended(outcome: Outcome | None) -> bool:
     """Whether the task will change no more."""
-    return outcome is not None and outcome.state in ENDS
+    return outcome is not None and outcome.state in ENDED
 
 
 def described(

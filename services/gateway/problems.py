@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from tornado.web import HTTPError
 
-from celerykit.link import LinkError, NoQueue, Saturated
+from celerykit.link import LinkError, NoQueue, NotFinished, Saturated
 from gateway.operations import DatabaseUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -39,10 +39,11 @@ NOT_JSON = Kind("not-json", 415, "The body must be application/json", "schema")
 INVALID = Kind("invalid-request", 422, "The request has a wrong shape", "schema")
 INTERNAL = Kind("internal-error", 500, "The gateway failed")
 TASK_FAILED = Kind("task-failed", 500, "The task failed")
-TASK_REVOKED = Kind("task-revoked", 500, "The task was revoked or expired before it ran")
+TASK_REVOKED = Kind("task-revoked", 500, "The task was revoked, or expired before it ran")
 BROKER_UNAVAILABLE = Kind("broker-unavailable", 503, "The broker cannot take the task", "unavailable")
 DATABASE_UNAVAILABLE = Kind("database-unavailable", 503, "The database does not answer", "unavailable")
 NO_QUEUE = Kind("no-queue", 503, "The task's queue does not exist", "unavailable")
+BUSY = Kind("threads-busy", 503, "All threads are busy")
 SATURATED = Kind("saturated", 503, "Too many requests wait for tasks", "backpressure")
 UNFINISHED = Kind("task-not-finished", 504, "The task did not end in time")
 
@@ -74,17 +75,21 @@ def problem_of(error: BaseException | None) -> Problem:
         case Problem():
             return error
         case NoQueue():
-            return Problem(NO_QUEUE, "No worker has declared it yet; nothing was run.", headers=_retry(5))
+            return Problem(
+                NO_QUEUE, "No worker has declared it yet; nothing was run.", headers=retry_after(5)
+            )
         case Saturated():
-            return Problem(SATURATED, "Retry, or ask for `Prefer: respond-async`.", headers=_retry(1))
+            return Problem(SATURATED, "Retry, or ask for `Prefer: respond-async`.", headers=retry_after(1))
+        case NotFinished():
+            return Problem(UNFINISHED, "It may still run.", id=error.task_id)
         case LinkError():
             return Problem(
                 BROKER_UNAVAILABLE,
                 "The broker did not confirm the task, which most likely was not sent.",
-                headers=_retry(5),
+                headers=retry_after(5),
             )
         case DatabaseUnavailable():
-            return Problem(DATABASE_UNAVAILABLE, headers=_retry(5))
+            return Problem(DATABASE_UNAVAILABLE, headers=retry_after(5))
         case HTTPError():
             phrase = HTTPStatus(error.status_code).phrase
             return Problem(Kind("", error.status_code, phrase))
@@ -92,5 +97,6 @@ def problem_of(error: BaseException | None) -> Problem:
             return Problem(INTERNAL)
 
 
-def _retry(seconds: int) -> dict[str, str]:
+def retry_after(seconds: int) -> dict[str, str]:
+    """The header that says when to come again."""
     return {"Retry-After": str(seconds)}

@@ -47,12 +47,28 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     operation_ttl_seconds: Annotated[
         int, Meta(ge=60, description="age at which an accepted operation is forgotten")
     ] = 86400
+    foreign_wait_seconds: Annotated[
+        int,
+        Meta(
+            ge=1, description="seconds in which an accepted foreign task must end for its result to be kept"
+        ),
+    ] = 3600
     database_connections: Annotated[
         int, Meta(ge=1, description="connections to the database for operations, at most")
     ] = 5
     database_timeout_seconds: Annotated[
         int, Meta(ge=1, description="seconds after which a statement on operations is given up")
     ] = 5
+    examples: Annotated[
+        bool,
+        Meta(
+            description="serve the article's `/examples/…`, one of which blocks the gateway on purpose:"
+            " never in production"
+        ),
+    ] = False
+    example_threads: Annotated[
+        int, Meta(ge=1, le=100, description="threads of `/examples/executor/…`; with all busy it answers 503")
+    ] = 4
     expose_tracebacks: Annotated[
         bool, Meta(description="show clients the traceback of a failed task; only for trusted clients")
     ] = False

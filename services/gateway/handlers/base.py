@@ -36,7 +36,7 @@ class Handler(RequestHandler):
     takes_tasks: ClassVar[bool] = False  # its refusals are counted as rejected tasks
 
     request: HTTPServerRequest
-    _task: "asyncio.Task[Any] | None" = None
+    _task: "asyncio.Future[Any] | None" = None  # ends if the client leaves
     _accounted = False
 
     @property

@@ -13,7 +13,7 @@ from gateway.catalogue import Task
 from gateway.handlers.base import Handler
 from gateway.operations import DatabaseUnavailable, Operation
 from gateway.outcomes import described, problem_with
-from gateway.payload import Options, plain, task_request
+from gateway.payload import Options, invalid, plain, task_request
 from gateway.problems import DATABASE_UNAVAILABLE, NOT_ALLOWED, UNKNOWN_TASK, Problem
 
 
@@ -35,14 +35,14 @@ class TaskHandler(Handler):
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, wait: float, **options: Any
     ) -> Outcome:
         """Await a task; raises NotFinished when the broker has it and it takes longer."""
-        with self._counted_publish():
+        with self.counted_publish():
             outcome = await self.gateway.link.call(name, args, kwargs, wait=wait, **options)
         self.count_accepted(name)
         return outcome
 
     async def send(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any) -> None:
         """Send a task and await the broker's confirm."""
-        with self._counted_publish(), self.gateway.metrics.publish_seconds.time():
+        with self.counted_publish(), self.gateway.metrics.publish_seconds.time():
             await self.gateway.link.send(name, args, kwargs, **options)
 
     def count_accepted(self, name: str) -> None:
@@ -50,7 +50,8 @@ class TaskHandler(Handler):
         self.gateway.metrics.accepted.labels(self.gateway.catalogue[name].queue, name).inc()
 
     @contextmanager
-    def _counted_publish(self) -> Iterator[None]:
+    def counted_publish(self) -> Iterator[None]:
+        """Count what the broker said to what is done within."""
         publish = self.gateway.metrics.publish
         try:
             yield
@@ -81,25 +82,28 @@ class Tasks(TaskHandler):
             self.request.headers.get_list("Prefer"), longest=self.gateway.settings.max_wait_seconds
         )
         now = time.time()
-        lasts = math.ceil(request.options.countdown or 0) + self.gateway.settings.operation_ttl_seconds
+        delay = math.ceil(request.options.countdown or 0)
+        lasts = delay + self.gateway.settings.operation_ttl_seconds
         operation = Operation(str(uuid4()), name, task.queue, owner, now, now + lasts)
         message: dict[str, Any] = {"args": request.args, "kwargs": request.kwargs, "task_id": operation.id}
         message |= message_options(task, request.options)
-        if preferences.wait:
-            try:
-                outcome = await self.call(name, wait=preferences.wait, **message)
-            except NotFinished:
-                await self._remember(operation)
+        with self.gateway.foreign.expect(task, operation.id, delay) as keep:
+            if preferences.wait:
+                try:
+                    outcome = await self.call(name, wait=preferences.wait, **message)
+                except NotFinished:
+                    await self._remember(operation)
+                else:
+                    self._answer_outcome(outcome, preferences)
+                    return
             else:
-                self._answer_outcome(outcome, preferences)
-                return
-        else:
-            await self._accept(operation, message)
+                await self._accept(operation, message)
+            keep()
         self.count_accepted(name)
         if applied := preferences.applied():
             self.set_header("Preference-Applied", applied)
         self.set_header("Location", f"/v1/operations/{operation.id}")
-        self.set_header("Retry-After", str(max(1, math.ceil(request.options.countdown or 0))))
+        self.set_header("Retry-After", str(max(1, delay)))
         self.answer(described(operation.id, operation, None), 202)
 
     async def _accept(self, operation: Operation, message: dict[str, Any]) -> None:
@@ -135,12 +139,18 @@ class Tasks(TaskHandler):
 
 
 def message_options(task: Task, options: Options) -> dict[str, Any]:
-    """The options of a message: the client's, within the limits of the catalogue."""
+    """The options of a message: the client's, within the limits of the catalogue.
+
+    Raises Problem (422) for a task that would expire before it is due.
+    """
     expires = [seconds for seconds in (options.expires, task.expires_seconds) if seconds is not None]
+    expiry = min(expires, default=None)
+    if expiry is not None and (options.countdown or 0) >= expiry:
+        raise invalid(f"Must be below {expiry:g} seconds, when the task expires - at `$.options.countdown`")
     given = {
         "countdown": options.countdown,
         "priority": options.priority,
-        "expires": min(expires, default=None),
+        "expires": expiry,
         **task.limits(),
     }
     return {name: value for name, value in given.items() if value is not None}

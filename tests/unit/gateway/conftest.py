@@ -9,10 +9,11 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
 
-from celerykit.link import NotFinished, Outcome
+from celerykit.link import NotFinished, Outcome, Saturated
 from gateway.app import Gateway, make_server
 from gateway.catalogue import Task
 from gateway.operations import DatabaseUnavailable
+from gateway.queries import Queries
 from gateway.settings import GatewaySettings
 
 CATALOGUE = {
@@ -20,6 +21,8 @@ CATALOGUE = {
     "task.limited": Task(queue="slow", time_limit_seconds=20, soft_time_limit_seconds=10, expires_seconds=60),
     "task.query_users": Task(queue="default"),
     "task.secret": Task(queue="default", allowed=False),
+    "task.foreign": Task(queue="theirs", foreign=True),
+    "task.terminable": Task(queue="default", terminable=True),
 }
 
 
@@ -34,7 +37,9 @@ class FakeLink:
         self.sent = []
         self.waits = []
         self.rows = {}
-        self.results = SimpleNamespace(fetch=self._fetch)
+        self.results = SimpleNamespace(fetch=self._fetch, store=self._store)
+        self.expected = {}
+        self.revoked = []
         self.fetch_error = None
         self.gate = asyncio.Event()  # calls and waits go on once it is set
         self.gate.set()
@@ -54,6 +59,26 @@ class FakeLink:
             raise NotFinished(task_id)
         return Outcome(task_id, *self.outcome)
 
+    def apply_async(self, name, args=(), kwargs=None, *, callback, wait, **options):
+        future = asyncio.ensure_future(self.call(name, args, kwargs, wait=wait, **options))
+        future.add_done_callback(callback)
+        return future
+
+    def expect(self, task_id, seconds):
+        if isinstance(self.error, Saturated):
+            raise self.error
+        future = asyncio.get_running_loop().create_future()
+        self.expected[task_id] = (future, seconds)
+        return future
+
+    async def revoke(self, task_id, *, terminate=False):
+        if self.fetch_error:
+            raise self.fetch_error
+        self.rows.setdefault(task_id, ("REVOKING", None))
+        if self.error:
+            raise self.error
+        self.revoked.append((task_id, terminate))
+
     async def wait(self, task_id, wait):
         self.waits.append(wait)
         if self.error:
@@ -66,6 +91,11 @@ class FakeLink:
         if self.fetch_error:
             raise self.fetch_error
         return {i: Outcome(i, *self.rows[i]) for i in ids if i in self.rows}
+
+    async def _store(self, outcome):
+        if self.fetch_error:
+            raise self.fetch_error
+        self.rows[outcome.task_id] = (outcome.state, outcome.result)
 
     @contextmanager
     def _waiting(self):
@@ -161,7 +191,9 @@ async def start():
     running = []
 
     def begin(**settings):
-        gateway = Gateway(GatewaySettings(**settings), CATALOGUE, FakeLink(), FakeOperations())
+        own = GatewaySettings(**settings)
+        queries = Queries("mysql://u:p@127.0.0.1:1/away", own.example_threads) if own.examples else None
+        gateway = Gateway(own, CATALOGUE, FakeLink(), FakeOperations(), queries)
         server = make_server(gateway)
         listener, port = bind_unused_port()
         server.add_socket(listener)
@@ -172,6 +204,7 @@ async def start():
     yield begin
     for server, client in running:
         client._http.close()
+        await client.gateway.foreign.close()
         server.stop()
         await server.close_all_connections()
 

@@ -15,7 +15,7 @@ A, B = ({"Authorization": f"Bearer key-{name}"} for name in "ab")
 
 @pytest.fixture
 def locked(start):
-    return start(api_keys=KEYS)
+    return start(api_keys=KEYS, examples=True)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,12 @@ def locked(start):
     [
         ("POST", "/v1/tasks/task.echo"),
         ("GET", f"/v1/operations/{ID}"),
+        ("DELETE", f"/v1/operations/{ID}"),
         ("GET", "/mysql_query/1"),
+        ("GET", "/examples/blocking/mysql_query/1"),
+        ("GET", "/examples/coroutine/mysql_query/1"),
+        ("GET", "/examples/callback/mysql_query/1"),
+        ("GET", "/examples/executor/mysql_query/1"),
         ("GET", "/i_want_you_now"),
     ],
 )
@@ -63,6 +68,13 @@ async def test_an_owner_reads_own_operations_and_no_others(locked):
     locked.operations.rows[ID] = Operation(ID, "task.echo", "default", "team-a", 1.0, 9e9)
     assert (await locked.get(f"/v1/operations/{ID}", headers=A)).status == 200
     assert (await locked.get(f"/v1/operations/{ID}", headers=B)).status == 404
+
+
+async def test_an_owner_revokes_own_operations_and_no_others(locked):
+    locked.operations.rows[ID] = Operation(ID, "task.echo", "default", "team-a", 1.0, 9e9)
+    assert (await locked.request("DELETE", f"/v1/operations/{ID}", headers=B)).status == 404
+    assert locked.link.revoked == []
+    assert (await locked.request("DELETE", f"/v1/operations/{ID}", headers=A)).status == 202
 
 
 async def test_with_keys_a_result_that_is_nobodys_stays_hidden(locked):

@@ -15,10 +15,16 @@ def test_every_key_of_a_task_is_read(tmp_path):
     path = tmp_path / "catalogue.yaml"
     path.write_text(
         "tasks: {a.b: {queue: q, allowed: false, timeLimitSeconds: 9, softTimeLimitSeconds: 8,"
-        " expiresSeconds: 7}}"
+        " expiresSeconds: 7, foreign: true, terminable: true}}"
     )
     expected = Task(
-        queue="q", allowed=False, time_limit_seconds=9, soft_time_limit_seconds=8, expires_seconds=7
+        queue="q",
+        allowed=False,
+        time_limit_seconds=9,
+        soft_time_limit_seconds=8,
+        expires_seconds=7,
+        foreign=True,
+        terminable=True,
     )
     assert load(path) == {"a.b": expected}
 
@@ -43,6 +49,18 @@ def test_every_key_of_a_task_is_read(tmp_path):
         ("tasks: {a: {queue: gw.q}}", "tasks.a.queue: 'gw.q' cannot be a task queue"),
         ("tasks: {a: {queue: q, alowed: true}}", "tasks.a: Object contains unknown field `alowed`"),
         ("tasks: {a: {queue: q, allowed: 1}}", "tasks.a.allowed: Expected `bool`, got `int`"),
+        ("tasks: {a: {queue: celery_delayed_1}}", "tasks.a.queue: 'celery_delayed_1' cannot be a task queue"),
+        ("tasks: {a: {queue: q, foreign: rpc}}", "tasks.a.foreign: Expected `bool`, got `str`"),
+        ("tasks: {a: {queue: q, terminable: 1}}", "tasks.a.terminable: Expected `bool`, got `int`"),
+        ("tasks: {a: {queue: q, expiresSeconds: 0}}", "tasks.a.expiresSeconds: Expected `int` >= 1"),
+        (
+            "tasks: {a: {queue: q, softTimeLimitSeconds: x}}",
+            "tasks.a.softTimeLimitSeconds: Expected `int | null`",
+        ),
+        (
+            "tasks: {a: {queue: q, foreign: true}, b: {queue: q}}",
+            "tasks.a.foreign: queue 'q' is also that of tasks.b, which is not foreign",
+        ),
         ("tasks: {a: {queue: q, timeLimitSeconds: 0}}", "tasks.a.timeLimitSeconds: Expected `int` >= 1"),
         (
             "tasks: {a: {queue: q, timeLimitSeconds: 5, softTimeLimitSeconds: 5}}",

@@ -3,10 +3,15 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 
 import pytest
 
+from gateway.app import HANDLERS
+from gateway.handlers.examples import EXAMPLES
+
+ROUTES = [handler.route for handler in (*HANDLERS, *EXAMPLES)]
 TASK = "/v1/tasks/task.echo"
 
 
@@ -209,3 +214,23 @@ async def test_a_gateway_that_stops_tells_clients_to_go_elsewhere(client):
     client.gateway.stopping = True
     assert (await client.get("/healthz")).headers["Connection"] == "close"
     assert (await client.get("/readyz")).status == 503
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    "odd", ["%00", "%ff", "%2e%2e%2f", "a" * 1000, "{}", "%F0%9F%92%A9", "1e999", "-", "%0d%0aX:1"]
+)
+async def test_no_odd_path_or_query_is_more_than_a_clients_error(start, route, odd):
+    client = start(examples=True)
+    path = re.sub(r"{\w+}", odd, route)
+    for method in ("GET", "POST", "DELETE"):
+        answer = await client.request(method, f"{path}?wait={odd}&delay={odd}&terminate={odd}&{odd}={odd}")
+        assert answer.status < 500, method
+    assert client.link.sent == client.link.revoked == []
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_every_route_answers_405_with_the_methods_it_has(start, route):
+    answer = await start(examples=True).request("PATCH", re.sub(r"{\w+}", "1", route))
+    assert (answer.status, answer.json["title"]) == (405, "The resource has no such method")
+    assert set(answer.headers["Allow"].split(", ")) <= {"GET", "POST", "DELETE"}

@@ -87,6 +87,7 @@ def running():
         ({"log_level": "loud"}, "CELERYKIT_GATEWAY_LOG_LEVEL: "),
         ({"api_keys": "me:123"}, "CELERYKIT_GATEWAY_API_KEYS: entry 1 must be OWNER:SHA256"),
         ({"catalogue": "/none.yaml"}, "CELERYKIT_GATEWAY_CATALOGUE: /none.yaml: cannot be read"),
+        ({"examples": "perhaps"}, "CELERYKIT_GATEWAY_EXAMPLES: "),
         ({"host": "256.0.0.1"}, "CELERYKIT_GATEWAY_PORT: cannot listen on 256.0.0.1:"),
         ({"CELERYKIT_BROKER_URL": "http://x"}, "CELERYKIT_BROKER_URL: must look like amqp://"),
     ],

@@ -212,6 +212,7 @@ async def test_the_options_of_the_allow_list_reach_the_link(client):
         ({"options": {"task_id": "mine"}}, "options.task_id"),
         ({"options": {"countdown": -1}}, "options.countdown"),
         ({"options": {"countdown": "5"}}, "options.countdown"),
+        ({"options": {"countdown": 20, "expires": 10}}, "options.countdown"),
         ({"options": {"expires": 0}}, "options.expires"),
         ({"options": {"priority": 10}}, "options.priority"),
         ({"options": {"priority": 1.5}}, "options.priority"),
