@@ -20,6 +20,7 @@ def install(app: "Celery", settings: "Settings | None" = None) -> "Celery":
     from celerykit.port import PortStep
     from celerykit.presence import Presence, PresenceStep
     from celerykit.profile import configure
+    from celerykit.revocations import RevocationsStep
     from celerykit.settings import Settings, load
 
     settings = settings or load(Settings)
@@ -28,4 +29,5 @@ def install(app: "Celery", settings: "Settings | None" = None) -> "Celery":
     app.celerykit = Presence(app, settings)
     app.steps["worker"].add(PortStep)
     app.steps["consumer"].add(PresenceStep)
+    app.steps["consumer"].add(RevocationsStep)
     return app

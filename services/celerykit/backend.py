@@ -1,18 +1,22 @@
 """The result backend: one row in MySQL, then a push of the same result to the caller that waits."""
 
+import logging
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pymysql
 from celery import states
 from celery.backends.base import BaseBackend
-from celery.exceptions import BackendStoreError
+from celery.exceptions import BackendStoreError, Reject
 from kombu.utils.url import maybe_sanitize_url
-from pymysql.constants import CR, ER
+from pymysql.constants import ER
 
 from celerykit.database import connect
 from celerykit.per_thread import PerThread
 from celerykit.reply import PREFIX, Replies
+
+log = logging.getLogger(__name__)
 
 STORE = "x-gw-store"  # header: "no" asks for the reply alone
 
@@ -31,18 +35,7 @@ ON DUPLICATE KEY UPDATE
     status = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.status, new.status)
 """
 
-# what passes: the server went away or is full, or another transaction was in the way
-TRANSIENT = {
-    CR.CR_CONN_HOST_ERROR,
-    CR.CR_SERVER_GONE_ERROR,
-    CR.CR_SERVER_LOST,
-    ER.CON_COUNT_ERROR,
-    ER.LOCK_WAIT_TIMEOUT,
-    ER.LOCK_DEADLOCK,
-    ER.SERVER_SHUTDOWN,
-    ER.DISK_FULL,
-    ER.RECORD_FILE_FULL,
-}
+MAIN_LOOP_TRIES = 3  # of the worker's own loop, which has more to do than to wait for a database
 
 
 class Backend(BaseBackend):
@@ -79,18 +72,36 @@ class Backend(BaseBackend):
         meta = self._get_result_meta(encoded, state, traceback, request)
         meta["task_id"] = task_id
         if _header(request, STORE) != "no":
-            self._ensure_retryable(
-                self._write,
-                meta,
-                fallback_exc=lambda message: BackendStoreError(message, state=state, task_id=task_id),
-                fallback_msg="the result could not be written to the database",
-            )
+            self._store(meta)
         reply_to = getattr(request, "reply_to", None) or ""
         if reply_to.startswith(PREFIX):
             self._replies.push(
                 reply_to, getattr(request, "correlation_id", None) or task_id, self.encode(meta)
             )
         return encoded
+
+    def _store(self, meta: dict[str, Any]) -> None:
+        """Write the row, for minutes if need be; a result is never lost.
+
+        If it cannot be written where the task ran, its message goes back to the queue, to be run again and
+        at last to the dead letters. Celery itself would acknowledge it.
+        """
+        running = self.app.current_worker_task is not None
+        try:
+            self._ensure_retryable(
+                self._write,
+                meta,
+                max_retries=None if running else MAIN_LOOP_TRIES,
+                fallback_exc=partial(BackendStoreError, state=meta["status"], task_id=meta["task_id"]),
+                fallback_msg="the result could not be written to the database",
+            )
+        except (BackendStoreError, pymysql.MySQLError) as error:
+            if not running:
+                raise
+            log.error(
+                "task %s goes back to its queue, its result cannot be written: %r", meta["task_id"], error
+            )
+            raise Reject(str(error), requeue=True) from error
 
     def _write(self, meta: dict[str, Any]) -> None:
         done = meta["date_done"]
@@ -136,10 +147,10 @@ class Backend(BaseBackend):
             )
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
-        """Whether the same statement may succeed in a moment."""
-        if isinstance(exc, pymysql.InterfaceError):  # the connection is closed already
-            return True
-        return isinstance(exc, pymysql.MySQLError) and bool(exc.args) and exc.args[0] in TRANSIENT
+        """Whether the same statement may succeed later: all but what is wrong with the data."""
+        if isinstance(exc, pymysql.DataError | pymysql.IntegrityError):
+            return False
+        return isinstance(exc, pymysql.MySQLError) and exc.args[:1] != (ER.NET_PACKET_TOO_LARGE,)
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
         try:

@@ -56,23 +56,14 @@ class _Recorder(Producer):
         headers: dict[str, Any] | None = None,
         compression: str | None = None,
         exchange: Exchange | str = "",
-        expiration: float | None = None,
         **properties: Any,
     ) -> None:
-        for name in (
-            "declare",
-            "retry",
-            "retry_policy",
-            "timeout",
-            "confirm_timeout",
-            "mandatory",
-            "immediate",
-        ):
+        for name in ("declare", "retry", "retry_policy", "timeout", "confirm_timeout"):
             properties.pop(name, None)
+        # an expired task is the worker's to revoke, with a result: from the broker it would go without one
+        properties.pop("expiration", None)
         headers = dict(headers or {})
         name, properties["delivery_mode"] = self._delivery_details(exchange, delivery_mode)
-        if expiration is not None:
-            properties["expiration"] = str(int(expiration * 1000))
         content, content_type, encoding = self._prepare(body, serializer, None, None, compression, headers)
         self.messages.append(
             Message(
@@ -138,6 +129,18 @@ class Envelopes:
         with self._recording() as recorder:
             result = canvas.apply_async(**_celery_options(**options))
         return list(_ids(result)), recorder.messages
+
+    def revocation(self, task_id: str, *, terminate: bool) -> Message:
+        """What all workers are told so that none of them runs a task."""
+        recorder = _Recorder()
+        # what Celery's control calls; all around it takes a connection
+        self._app.control.mailbox._publish(  # noqa: SLF001
+            "revoke",
+            {"task_id": task_id, "terminate": terminate, "signal": "SIGTERM"},
+            channel=recorder,
+            producer=recorder,
+        )
+        return recorder.messages[0]
 
     @contextmanager
     def _recording(self) -> Iterator[_Recorder]:

@@ -7,10 +7,10 @@ came (a broker that restarted, a task that succeeded before and is not run again
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-import pymysql
 from celery.canvas import Signature
 
 from celerykit.envelope import Envelopes, Message
@@ -18,11 +18,10 @@ from celerykit.reply import PREFIX
 from celerykit.results import Database, ResultStore, decode
 from celerykit.settings import Settings
 from celerykit.transport import LinkError, NoQueue, Transport, Unavailable
-from celerykit.waits import Outcome, Waits
+from celerykit.waits import ENDED, Outcome, Waits
 
 __all__ = ["Link", "LinkError", "NoQueue", "NotFinished", "Outcome", "Saturated", "Unavailable"]
 
-READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 PUBLISH_SECONDS = 5.0  # for the broker to take a message, a reconnect included
 SWEEP_SECONDS = 1.0
 SWEEP_AGE = 3.0  # seconds that a wait is left to its reply alone
@@ -69,6 +68,7 @@ class Link:
         self._max_in_flight = max_in_flight
         self._envelopes = Envelopes(settings, reply_queue, foreign)
         self._waits = Waits()
+        self._expected = Waits()  # the sweep would find nothing of these
         self._calls: set[asyncio.Future[Outcome]] = set()
         self._transport = Transport(settings.broker_url, reply_queue, self._on_reply, self._on_connect)
         self.database = database or Database(settings.database_url)
@@ -90,6 +90,10 @@ class Link:
         """Connect in the background; returns at once, also while the broker is away."""
         self._transport.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="celerykit-sweep")
+
+    def end_waits(self) -> None:
+        """End all waits as if their time was up, as a program does that is about to stop."""
+        self._waits.expire()
 
     async def close(self) -> None:
         """Leave the broker and the database; whoever waits still, waits until its deadline."""
@@ -193,7 +197,7 @@ class Link:
         Raises Saturated, and pymysql.MySQLError or OSError when the database cannot be asked.
         """
         outcome = (await self.results.fetch([task_id])).get(task_id)
-        if outcome is not None and outcome.state in READY:
+        if outcome is not None and outcome.state in ENDED:
             return outcome
         if wait <= 0:
             return None
@@ -204,6 +208,29 @@ class Link:
             return await slot.future
         finally:
             self._waits.remove(slot)
+
+    def expect(self, task_id: str, seconds: float) -> "asyncio.Future[Outcome | None]":
+        """Be told how a foreign task ended, of which its reply is all there is; None after `seconds`.
+
+        Call it before the task is sent, and cancel the future if it is not needed. Raises Saturated: there
+        may be as many of these as of waits.
+        """
+        if len(self._expected) >= self._max_in_flight:
+            raise Saturated(f"{len(self._expected)} answers are expected, as many as allowed")
+        slot = self._expected.add(task_id, seconds)
+        slot.future.add_done_callback(lambda _: self._expected.remove(slot))
+        return slot.future
+
+    async def revoke(self, task_id: str, *, terminate: bool = False) -> None:
+        """Have no worker start a task; with `terminate` also end it where it runs, in a prefork pool.
+
+        It is noted in the database first, for workers that start later. What runs and is not terminated
+        goes on, and its end counts. Raises Unavailable if the workers that run could not be told, and
+        pymysql.MySQLError or OSError, with nothing done, when the database cannot be asked.
+        """
+        await self.results.revoke(task_id)
+        with suppress(NoQueue):  # no worker is up
+            await self._publish([self._envelopes.revocation(task_id, terminate=terminate)])
 
     def _admit(self, more: int = 1) -> None:
         if len(self._waits) + more > self._max_in_flight:
@@ -224,12 +251,12 @@ class Link:
     def _on_reply(self, task_id: str, body: bytes) -> None:
         meta = decode(body)
         # the first reply may be a retry's or a start's: only an end ends a wait
-        if isinstance(meta, dict) and meta.get("status") in READY:
-            self._waits.resolve(
-                Outcome(
-                    task_id, meta["status"], meta.get("result"), meta.get("traceback"), meta.get("date_done")
-                )
+        if isinstance(meta, dict) and meta.get("status") in ENDED:
+            outcome = Outcome(
+                task_id, meta["status"], meta.get("result"), meta.get("traceback"), meta.get("date_done")
             )
+            self._waits.resolve(outcome)
+            self._expected.resolve(outcome)
 
     async def _sweep_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -242,11 +269,11 @@ class Link:
                 continue
             try:
                 outcomes = await self.results.fetch(list(overdue))
-            except (pymysql.MySQLError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next round is due in a second
                 log.warning("the sweep could not ask the database: %r", error)
                 continue
             for outcome in outcomes.values():
-                if outcome.state in READY:
+                if outcome.state in ENDED:
                     self._waits.resolve(outcome)
 
 

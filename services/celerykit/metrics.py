@@ -33,6 +33,9 @@ reserved_tasks = Gauge("worker_reserved_tasks", "Tasks taken from the broker, ru
 prefetch_count = Gauge("worker_prefetch_count", "Messages the broker may hand out before an acknowledgement")
 broker_connected = Gauge("worker_broker_connected", "1 while the consumer's connection stands")
 broker_reconnects = Counter("worker_broker_reconnects_total", "Connections after the first")
+child_exits = Counter(
+    "worker_child_exits_total", "Children of a prefork pool that ended, by why", ("reason",)
+)
 consumer_registered = Gauge("worker_consumer_registered", "1 while the broker delivers tasks to this worker")
 build_info = Gauge("kit_build_info", "1; the labels say what runs", ("version", "component"))
 
@@ -44,8 +47,8 @@ class _Replies(Collector):
         family = CounterMetricFamily(
             "worker_replies", "Results pushed to a caller that waits", labels=("outcome",)
         )
-        family.add_metric(("pushed",), reply.pushed.value)
-        family.add_metric(("failed",), reply.failed.value)
+        family.add_metric(("pushed",), reply.pushed.total())
+        family.add_metric(("failed",), reply.failed.total())
         yield family
 
 

@@ -3,14 +3,17 @@
 import importlib.metadata
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from billiard.pool import EX_OK, EX_RECYCLE
 from celery import Celery, bootsteps
 from celery.worker import state
 from kombu import Connection
 
 from celerykit import metrics
-from celerykit.profile import dead_letters
+from celerykit.profile import dead_letters, declaring
 from celerykit.request import unacknowledged
 from celerykit.settings import Settings
 
@@ -24,23 +27,26 @@ class Presence:
         self.settings = settings
         self._app = app
         self._consumer: Any = None
+        self.queues: tuple[str, ...] = settings.queues
         self._draining = False
         self._asked: float | None = None  # when the main loop was asked for a sign of life it has not given
         self._changing = threading.Lock()
-        metrics.build_info.labels(importlib.metadata.version("celery"), "worker").set(1)
+        metrics.build_info.labels(_version(), "worker").set(1)
 
     def connected(self, consumer: Any) -> None:
         """The consumer has its connection; called by its bootstep."""
         if consumer.restart_count > 0:
             metrics.broker_reconnects.inc()
+        else:
+            _count_child_exits(consumer.pool)
         self._consumer, self._asked = consumer, None
         metrics.broker_connected.set(1)
         metrics.prefetch_count.set_function(lambda: consumer.qos.value if consumer.qos else 0)
         metrics.consumer_registered.set_function(lambda: float(self._consuming()))
         metrics.reserved_tasks.set_function(lambda: float(self._held()))
-        for name in self.settings.queues:
+        for name in self.queues:
             metrics.slots.labels(name).set_function(self._slots)
-            metrics.slots_busy.labels(name).set_function(lambda: float(len(state.active_requests)))
+            metrics.slots_busy.labels(name).set_function(partial(_busy, name))
 
     def disconnected(self) -> None:
         """The connection is gone; called by the bootstep."""
@@ -85,7 +91,7 @@ class Presence:
             return self._draining == wanted
 
     def _change(self, consumer: Any, wanted: bool, done: threading.Event) -> None:
-        for name in self.settings.queues:
+        for name in self.queues:
             if wanted:
                 consumer.cancel_task_queue(name)
             else:
@@ -98,11 +104,13 @@ class Presence:
 
     def _consuming(self) -> bool:
         tasks = getattr(self._consumer, "task_consumer", None)
-        return tasks is not None and any(tasks.consuming_from(name) for name in self.settings.queues)
+        return tasks is not None and any(tasks.consuming_from(name) for name in self.queues)
 
     def _held(self) -> int:
         """Tasks that would be hurt by an end: unacknowledged, or acknowledged early and running."""
-        return len(set(unacknowledged) | set(state.reserved_requests))
+        # copied in one step: a weak set that another thread changes cannot be iterated
+        references = (*unacknowledged.data, *state.reserved_requests.data)  # type: ignore[attr-defined]
+        return len({id(request) for reference in references if (request := reference()) is not None})
 
     def _slots(self) -> int:
         pool = getattr(self._consumer, "pool", None)
@@ -117,7 +125,9 @@ class PresenceStep(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         """The consumer has its queues."""
         presence: Presence = c.app.celerykit
-        _declare_dead_letters(c.connection, presence.settings)
+        if c.restart_count == 0:  # later a drained worker has none
+            presence.queues = tuple(c.app.amqp.queues.consume_from)
+        _declare_dead_letters(c.connection, presence.queues)
         presence.connected(c)
 
     def stop(self, c: Any) -> None:
@@ -127,7 +137,43 @@ class PresenceStep(bootsteps.StartStopStep):
     shutdown = stop
 
 
-def _declare_dead_letters(connection: Connection, settings: Settings) -> None:
-    with connection.channel() as channel:
-        for name in settings.queues:
+def _busy(queue: str) -> float:
+    """How many tasks of a queue run now; the slots are shared by all queues of the worker."""
+    requests = [reference() for reference in (*state.active_requests.data,)]
+    return float(sum(getattr(request, "queue", None) == queue for request in requests))
+
+
+def _version() -> str:
+    """The kit's version, installed whole or as celerykit alone."""
+    for name in ("celerykit", "celery-kit"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
+
+
+def _declare_dead_letters(connection: Connection, queues: tuple[str, ...]) -> None:
+    with connection.channel() as channel, declaring():
+        for name in queues:
             dead_letters(name)(channel).declare()
+
+
+def _count_child_exits(pool: Any) -> None:
+    """Have the parent count what becomes of its children, where the pool has any."""
+    children = getattr(pool, "_pool", None)
+    join = getattr(children, "_join_exited_workers", None)
+    if join is None:
+        return
+
+    def joining(*args: Any, **kwargs: Any) -> Any:
+        codes = join(*args, **kwargs)
+        for code in codes or ():
+            metrics.child_exits.labels(_reason(code)).inc()
+        return codes
+
+    children._join_exited_workers = joining  # type: ignore[union-attr]  # noqa: SLF001  # there is no public way
+
+
+def _reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal{-code}"
+    return {EX_OK: "clean", EX_RECYCLE: "recycled"}.get(code, "error")

@@ -1,8 +1,12 @@
 """The durable profile: the kit's settings as Celery's, and the queues they mean."""
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from amqp.exceptions import PreconditionFailed
 from celery import Celery, signals
 from celery.app.amqp import AMQP, Queues
 from kombu import Exchange, Queue
@@ -10,6 +14,8 @@ from kombu import Exchange, Queue
 from celerykit.settings import Settings
 
 PUBLISHED_AT = "x-published-at"
+
+log = logging.getLogger(__name__)
 
 
 def queue(name: str, settings: Settings) -> Queue:
@@ -39,8 +45,27 @@ def dead_letters(name: str) -> Queue:
         f"{name}.dlq",
         Exchange(f"{name}.dlx", type="fanout", durable=True),
         durable=True,
-        queue_arguments={"x-queue-type": "quorum"},
+        # RabbitMQ 4 has a limit of its own, 20: a letter that is looked at more often would be thrown away
+        queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
     )
+
+
+@contextmanager
+def declaring() -> Iterator[None]:
+    """End the worker with one clear message, and code 2, if a queue is there with other arguments.
+
+    Celery would try again for ever, and the queue would stay what it is.
+    """
+    try:
+        yield
+    except PreconditionFailed as error:
+        log.critical(
+            "The broker has this queue or exchange with other arguments than ours: %s. Empty it, delete it"
+            " and start again; or put back the setting it was made with (CELERYKIT_DELIVERY_LIMIT is one); or"
+            " name a new queue in CELERYKIT_QUEUES.",
+            error.reply_text,
+        )
+        raise SystemExit(2) from None
 
 
 def configure(app: Celery, settings: Settings) -> None:
@@ -55,7 +80,12 @@ def configure(app: Celery, settings: Settings) -> None:
     class KitAMQP(AMQP):
         queues_cls = KitQueues
 
+        def TaskConsumer(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802  # Celery's name
+            with declaring():
+                return super().TaskConsumer(*args, **kwargs)
+
     app.amqp_cls = KitAMQP
+    app.events_cls = "celerykit.events:Events"
     app.conf.update(celery_settings(settings))
     signals.before_task_publish.connect(stamp_publish_time)
 
@@ -79,14 +109,19 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_default_queue_type": "quorum",
         # nothing is lost: the broker confirms, a task is acknowledged once it is done
         "broker_transport_options": {"confirm_publish": True},
+        "worker_consumer": "celerykit.consumer:Consumer",
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_deduplicate_successful_tasks": True,
         "worker_prefetch_multiplier": 1,
         "task_time_limit": settings.task_time_limit,
+        "worker_max_tasks_per_child": settings.worker_max_tasks_per_child or None,
+        "worker_max_memory_per_child": settings.worker_max_memory_per_child_kib or None,
+        "worker_soft_shutdown_timeout": settings.soft_shutdown_seconds,
         "result_expires": settings.result_expires_seconds,
-        "result_backend_always_retry": True,  # about a minute of a database that is away
-        "result_backend_max_retries": 60,
+        "result_backend_thread_safe": True,  # or each thread, with gevent each task, gets one of its own
+        "result_backend_always_retry": True,  # about five minutes of a database that is away
+        "result_backend_max_retries": 600,
         "result_backend_base_sleep_between_retries_ms": 20,
         "result_backend_max_sleep_between_retries_ms": 1000,
         "broker_connection_retry_on_startup": True,

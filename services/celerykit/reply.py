@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import select
 from typing import Any
 
@@ -16,9 +17,28 @@ TIMEOUT = 1.0  # seconds, of each try
 
 log = logging.getLogger(__name__)
 
-# in memory shared with the pool's children, so that the parent can show what they count
-pushed = multiprocessing.Value("Q", 0)
-failed = multiprocessing.Value("Q", 0)
+
+class SharedCount:
+    """A count in memory shared with the pool's children, so that the parent can show it.
+
+    Each child has a place of its own by its process id. A lock would stay locked when a child is killed.
+    """
+
+    PLACES = 1024
+
+    def __init__(self) -> None:
+        self._counts = multiprocessing.RawArray("Q", self.PLACES)
+
+    def add(self) -> None:
+        """Count one."""
+        self._counts[os.getpid() % self.PLACES] += 1
+
+    def total(self) -> int:
+        """What all have counted."""
+        return sum(self._counts)
+
+
+pushed, failed = SharedCount(), SharedCount()
 
 
 class Replies:
@@ -40,19 +60,22 @@ class Replies:
             except Exception as problem:  # noqa: BLE001  # whatever it is, the task has succeeded
                 self._channels.drop()
                 error = problem
+            except BaseException:  # a limit struck amid a frame: nobody may write after it
+                self._channels.drop()
+                raise
             else:
-                with pushed:
-                    pushed.value += 1
+                pushed.add()
                 return
-        with failed:
-            failed.value += 1
+        failed.add()
         log.warning("reply of task %s was not pushed: %r", correlation_id, error)
 
     def _publish(self, reply_to: str, correlation_id: str, body: str) -> None:
         channel = self._channels.get()
         connection = channel.connection
         # nobody reads this connection: hear first whether the broker has closed it
-        if select.select([connection.sock], [], [], 0)[0]:
+        readable = select.poll()
+        readable.register(connection.sock, select.POLLIN)
+        if readable.poll(0):
             connection.drain_events(timeout=TIMEOUT)
         message = channel.prepare_message(
             body,

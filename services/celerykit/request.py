@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from celery.exceptions import (
     Ignore,
+    InvalidTaskError,
     Reject,
     Retry,
     SoftTimeLimitExceeded,
@@ -43,10 +44,15 @@ class Request(CeleryRequest):
     """Counts what becomes of a message, and how long it waited and ran."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # as such it is rejected; as anything else it ends the worker, and the next one that gets it
+            raise InvalidTaskError(f"the message has another shape than a task's: {error!r}") from error
         self._outcome: str | None = None
         key = str(self.delivery_info.get("routing_key") or "")
-        self._labels = (DELAYED.sub("", key), self.name)
+        self.queue = DELAYED.sub("", key)
+        self._labels = (self.queue, self.name)
         metrics.received.labels(*self._labels, str(bool(self.delivery_info.get("redelivered"))).lower()).inc()
         unacknowledged.add(self)
 

@@ -1,16 +1,26 @@
 """Results and other rows, read from the database without blocking."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import aiomysql
 
+from celerykit.backend import UPSERT
 from celerykit.database import parse
-from celerykit.waits import Outcome
+from celerykit.waits import REVOKING, Outcome
 
 BATCH = 500  # ids in one query
+
+# no worker but the one that has the message touches a state of our own; without a date, as of all that
+# has not ended, the rows are few and found by its index (revocations.py)
+REVOKE = f"""
+INSERT INTO celery_taskmeta (task_id, status) VALUES (%s, '{REVOKING}')
+ON DUPLICATE KEY UPDATE status = IF(status IN ('SUCCESS', 'FAILURE', 'REVOKED'), status, '{REVOKING}')
+"""
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +37,18 @@ class Database:
             "connect_timeout": timeout,
             "pool_recycle": 600,
         }
+        self._timeout = timeout
         self._pool: Any = None
 
     async def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement; returns its rows. Raises pymysql.MySQLError or OSError."""
+        """Run one statement; returns its rows.
+
+        Raises pymysql.MySQLError or OSError, TimeoutError among them for a database that is silent.
+        """
         if self._pool is None:
             self._pool = await aiomysql.create_pool(**self._options)
-        async with self._pool.acquire() as connection, connection.cursor() as cursor:
+        async with asyncio.timeout(self._timeout), self._pool.acquire() as connection:
+            cursor = await connection.cursor()
             await cursor.execute(statement, tuple(values))
             return list(await cursor.fetchall())
 
@@ -67,6 +82,24 @@ class ResultStore:
                 date = done.isoformat() + "+00:00" if done else None
                 found[task_id] = Outcome(task_id, state, decode(result), traceback, date)
         return found
+
+    async def store(self, outcome: Outcome) -> None:
+        """Write what a worker did not write itself, as done now."""
+        await self._database.execute(
+            UPSERT,
+            (
+                outcome.task_id,
+                outcome.state,
+                json.dumps(outcome.result),  # ASCII; aiomysql breaks on bytes
+                outcome.traceback,
+                None,
+                datetime.now(UTC).replace(tzinfo=None),
+            ),
+        )
+
+    async def revoke(self, task_id: str) -> None:
+        """Note that a task shall not run, for workers that start later, too; what has ended stays."""
+        await self._database.execute(REVOKE, [task_id])
 
 
 def decode(result: bytes | None) -> Any:

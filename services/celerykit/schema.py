@@ -14,7 +14,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from celerykit.database import connect, parse
-from celerykit.settings import PREFIX, exit_with
+from celerykit.settings import PREFIX, SettingsError, check_database_url, exit_with
 
 LOCK = "celerykit.schema"
 LOCK_SECONDS = 60
@@ -119,6 +119,10 @@ def main() -> None:
     url = os.environ.get(PREFIX + "DATABASE_URL")
     if not url:
         exit_with(f"{PREFIX}DATABASE_URL: is required, as mysql://USER:PASSWORD@HOST:PORT/DATABASE")
+    try:
+        check_database_url(url)
+    except SettingsError as error:
+        exit_with(str(error))
     try:
         steps = upgrade(url)
     except (SchemaError, pymysql.MySQLError) as error:

@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "CELERYKIT_"
+WEEK = 604800  # seconds
+LONGEST_QUEUE = 251  # bytes: AMQP's names have 255, and .dlq is ours
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -21,12 +23,20 @@ class SettingsError(ValueError):
     """A setting is missing or wrong; the message names the variable and what would be right."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Celery application of the kit needs to know, in the kit's own words."""
+class Broker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program needs to know that talks to the broker alone."""
 
     broker_url: Annotated[
         str, Meta(description="RabbitMQ, as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, parts URL-encoded")
     ]
+
+    def __post_init__(self) -> None:
+        _check_url("BROKER_URL", self.broker_url, ("amqp", "amqps"))
+
+
+class Settings(Broker, frozen=True, kw_only=True):
+    """What a Celery application of the kit needs to know, in the kit's own words."""
+
     database_url: Annotated[
         str,
         Meta(
@@ -35,45 +45,88 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ]
     queues: Annotated[
         tuple[str, ...],
-        Meta(min_length=1, description="the queues that a worker consumes, with commas"),
+        Meta(description="the queues that a worker consumes, with commas"),
     ] = ("default",)
     delivery_limit: Annotated[
-        int, Meta(ge=1, description="deliveries of a message before it goes to the dead letters")
+        int,
+        Meta(ge=1, le=10**6, description="deliveries of a message before it goes to the dead letters"),
     ] = 20
     task_time_limit: Annotated[
-        int, Meta(ge=1, description="seconds after which a running task is killed (hard limit)")
+        int,
+        Meta(
+            ge=1,
+            le=WEEK,
+            description="seconds after which a running task is killed (hard limit); not with `threads`",
+        ),
     ] = 3600
     task_events: Annotated[
         bool, Meta(description="send task events, which Flower shows; each costs the broker a message")
     ] = True
     result_expires_seconds: Annotated[
-        int, Meta(ge=60, description="age at which `celery.backend_cleanup` deletes a result")
+        int, Meta(ge=60, le=10**9, description="age at which `celery.backend_cleanup` deletes a result")
     ] = 86400
-    pool: Annotated[str, Meta(min_length=1, description="the name of the pool that a worker belongs to")] = (
-        "default"
-    )
+    pool: Annotated[
+        str,
+        Meta(pattern=r"^[\w.-]{1,100}$", description="the name of the pool that a worker belongs to"),
+    ] = "default"
     worker_host: Annotated[str, Meta(description="address of the worker's own HTTP port")] = "0.0.0.0"
     worker_port: Annotated[
         int, Meta(ge=0, le=65535, description="the worker's own HTTP port; 0 turns it off")
     ] = 8001
+    worker_max_tasks_per_child: Annotated[
+        int,
+        Meta(ge=0, le=10**9, description="tasks after which a child of `prefork` is replaced; 0 is never"),
+    ] = 0
+    worker_max_memory_per_child_kib: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**40,
+            description="resident KiB beyond which a child of `prefork` is replaced; 0 is never",
+        ),
+    ] = 0
+    soft_shutdown_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=WEEK,
+            description="seconds that running tasks of `prefork` get to end after SIGQUIT before they go back"
+            " to their queue; SIGTERM waits for them without an end",
+        ),
+    ] = 0.0
     drain_token: Annotated[
         str, Meta(description="bearer token of `POST /drain` and `/undrain`; empty refuses both")
     ] = ""
     liveness_seconds: Annotated[
-        int, Meta(ge=5, description="a worker whose main loop stood still for so long is not alive")
+        int, Meta(ge=5, le=WEEK, description="a worker whose main loop stood still for so long is not alive")
     ] = 60
 
     def __post_init__(self) -> None:
-        _check_url("BROKER_URL", self.broker_url, ("amqp", "amqps"))
-        _check_url("DATABASE_URL", self.database_url, ("mysql",))
-        if not urlsplit(self.database_url).path.strip("/"):
-            raise SettingsError(f"{PREFIX}DATABASE_URL: the path must name a database: mysql://…/DATABASE")
-        for queue in self.queues:
-            if not queue or queue.endswith((".dlq", ".dlx")) or queue.startswith(("gw.", "celery_delayed_")):
+        super().__post_init__()
+        check_database_url(self.database_url)
+        for queue in self.queues or ("",):
+            if (
+                not 0 < len(queue.encode()) <= LONGEST_QUEUE
+                or queue.endswith((".dlq", ".dlx"))
+                or queue.startswith(("gw.", "amq.", "celery_delayed_"))
+            ):
                 raise SettingsError(
-                    f"{PREFIX}QUEUES: {queue!r} cannot be a task queue: names may not be empty, end in .dlq"
-                    " or .dlx, or begin with gw. or celery_delayed_"
+                    f"{PREFIX}QUEUES: {queue!r} cannot be a task queue: names may not be empty or longer than"
+                    f" {LONGEST_QUEUE} bytes, end in .dlq or .dlx, or begin with gw., amq. or celery_delayed_"
                 )
+        if len(set(self.queues)) < len(self.queues):
+            raise SettingsError(f"{PREFIX}QUEUES: names a queue twice: {','.join(self.queues)}")
+        if not (self.drain_token.isascii() and self.drain_token.isprintable()):
+            raise SettingsError(
+                f"{PREFIX}DRAIN_TOKEN: must be printable ASCII without line breaks, as it goes into a header"
+            )
+
+
+def check_database_url(url: str) -> None:
+    """Raise SettingsError if this is no URL of a MySQL database."""
+    _check_url("DATABASE_URL", url, ("mysql",))
+    if not urlsplit(url).path.strip("/"):
+        raise SettingsError(f"{PREFIX}DATABASE_URL: the path must name a database: mysql://…/DATABASE")
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
@@ -100,7 +153,9 @@ def load(kind: type[T], environ: Mapping[str, str] | None = None, prefix: str = 
                 raise SettingsError(f"{variable}: is required: {described(field)}")
             continue
         text = environ[variable]
-        value: Any = [part.strip() for part in text.split(",")] if _is_list(field) else text
+        value: Any = text
+        if _is_list(field):  # an empty text is an empty list
+            value = [part.strip() for part in text.split(",")] if text.strip() else []
         try:
             values[field.name] = msgspec.convert(value, type=field.type, strict=False)
         except msgspec.ValidationError as error:

@@ -25,10 +25,18 @@ REPLY_QUEUE = {
     "x-overflow": "drop-head",
 }
 
+DELAY_BITS = 28  # of Celery's native delayed delivery, before the routing key proper
+
 # what a broken connection raises, in all its forms
 BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
 
 log = logging.getLogger(__name__)
+
+
+class Connection(aiormq.Connection):
+    """Notices within two heartbeats that the network has gone silent; aiormq itself takes over three."""
+
+    HEARTBEAT_GRACE_MULTIPLIER = 1.4  # type: ignore[assignment]  # asked each half a heartbeat
 
 
 class LinkError(Exception):
@@ -92,7 +100,8 @@ class Transport:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
                 await self._connection.ready()  # not blocked by an alarm: nothing may be sent later, unasked
-                await self._check_exchange(message.exchange)
+                for name in _exchanges(message):
+                    await self._check_exchange(name)
                 await self._channel.basic_publish(
                     message.body,
                     exchange=message.exchange,
@@ -108,6 +117,10 @@ class Transport:
             raise Unavailable(f"the broker did not take the message within {timeout:g} s") from None
         except BROKEN as error:
             raise Unavailable(f"the connection to the broker broke: {error!r}") from None
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            raise Unavailable("the connection to the broker went silent") from None
 
     async def _check_exchange(self, name: str) -> None:
         """See that an exchange is there, since a publish to one that is not ends the whole channel."""
@@ -131,8 +144,12 @@ class Transport:
                 self._on_connect()
                 await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
                 log.warning("lost the broker")
-            except BROKEN as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 log.warning("no broker: %r", error)
+            except asyncio.CancelledError:
+                if _cancelled():
+                    raise
+                log.warning("no broker: it went silent")
             finally:
                 if self._ready.is_set():
                     self._ready.clear()
@@ -146,7 +163,7 @@ class Transport:
         """Set up both connections; returns the futures of which one ends when something breaks."""
         url = f"{self._url}{'&' if '?' in self._url else '?'}heartbeat={HEARTBEAT}"
         for _ in range(2):
-            connection = aiormq.Connection(url)
+            connection = Connection(url)
             opened.append(connection)
             await connection.connect()
         self._connection, consuming = opened
@@ -159,6 +176,19 @@ class Transport:
 
     async def _receive(self, delivery: Any) -> None:
         self._on_reply(delivery.header.properties.correlation_id or "", delivery.body)
+
+
+def _cancelled() -> bool:
+    """Whether it is us who are cancelled: aiormq cancels what waits on a connection that went silent."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _exchanges(message: Message) -> list[str]:
+    """What the message passes: with a countdown, after the delay, the exchange of its queue."""
+    if not message.exchange.startswith("celery_delayed_"):
+        return [message.exchange]
+    return [message.exchange, message.routing_key.split(".", DELAY_BITS)[-1]]
 
 
 def _headers(message: Message) -> dict[str, Any]:

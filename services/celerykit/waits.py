@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})  # the states that a task does not leave
 TICK = 0.05  # seconds: deadlines are kept to this
+REVOKING = "REVOKING"  # a state of ours, not an end: whichever worker gets the task shall revoke it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ class Waits:
         waits.remove(wait)
         if not waits:
             del self._by_task[wait.task_id]
-        self._wheel.get(wait.slot, set()).discard(wait)
+        slot = self._wheel.get(wait.slot, set())
+        slot.discard(wait)
+        if not slot:
+            self._wheel.pop(wait.slot, None)
         self._count -= 1
 
     def resolve(self, outcome: Outcome) -> None:
@@ -73,6 +78,13 @@ class Waits:
         for wait in self._by_task.get(outcome.task_id, ()):
             if not wait.future.done():
                 wait.future.set_result(outcome)
+
+    def expire(self) -> None:
+        """End all waits, each with None."""
+        for waits in self._by_task.values():
+            for wait in waits:
+                if not wait.future.done():
+                    wait.future.set_result(None)
 
     def older_than(self, moment: float) -> Iterable[str]:
         """The tasks that somebody has waited for since before `moment` of the loop's time."""

@@ -4,8 +4,10 @@ import os
 import socket
 import sys
 import uuid
+from importlib.util import find_spec
 
-from celerykit.settings import Settings, load_or_exit
+from celerykit.settings import PREFIX as COMMON
+from celerykit.settings import Settings, exit_with, load_or_exit
 from worker.settings import PREFIX, WorkerSettings
 
 
@@ -29,9 +31,28 @@ def command(settings: WorkerSettings, pool: str) -> list[str]:
     ]
 
 
+def check(worker: WorkerSettings, settings: Settings) -> None:
+    """End the program if settings do not go together: what cannot be done is not left out in silence."""
+    if worker.pool_type == "gevent" and find_spec("gevent") is None:
+        exit_with(f"{PREFIX}POOL_TYPE: gevent is not installed; the extra `worker` has it")
+    if worker.pool_type != "prefork":
+        for name in (
+            "worker_max_tasks_per_child",
+            "worker_max_memory_per_child_kib",
+            "soft_shutdown_seconds",
+        ):
+            if getattr(settings, name):
+                exit_with(
+                    f"{COMMON}{name.upper()}: must be 0 with {PREFIX}POOL_TYPE={worker.pool_type}:"
+                    " only prefork has children that can be ended"
+                )
+
+
 def main() -> None:
     """Check the settings, then give this process to Celery, which for gevent patches it from its start."""
-    line = command(load_or_exit(WorkerSettings, prefix=PREFIX), load_or_exit(Settings).pool)
+    worker, settings = load_or_exit(WorkerSettings, prefix=PREFIX), load_or_exit(Settings)
+    check(worker, settings)
+    line = command(worker, settings.pool)
     os.execv(line[0], line)
 
 

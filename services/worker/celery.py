@@ -12,7 +12,7 @@ from worker.settings import PREFIX, WorkerSettings
 def _importable(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a package that would hold it
+    except (ModuleNotFoundError, ValueError):  # of a package that would hold it; a name that is none
         return False
 
 

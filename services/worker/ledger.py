@@ -1,6 +1,5 @@
 """The ledger of runs, by which the tests and the demo prove that no task is lost, cut short or run twice."""
 
-import os
 import time
 import uuid
 from collections.abc import Callable
@@ -8,12 +7,12 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from celerykit.database import Connections
-from celerykit.settings import PREFIX
+from worker.celery import app
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # its own connection: what a task does with its own cannot take the entry back
-_connections = Connections(os.environ[PREFIX + "DATABASE_URL"])
+_connections = Connections(app.celerykit.settings.database_url)
 
 
 def recorded(run: F) -> F:

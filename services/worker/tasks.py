@@ -1,17 +1,15 @@
 """The example tasks. Each takes and returns plain JSON, and writes the ledger."""
 
-import os
 import time
 from typing import Any
 
 from pymysql.cursors import DictCursor
 
 from celerykit.database import Connections
-from celerykit.settings import PREFIX
 from worker.celery import app
 from worker.ledger import recorded
 
-_connections = Connections(os.environ[PREFIX + "DATABASE_URL"])
+_connections = Connections(app.celerykit.settings.database_url)
 
 
 @app.task(name="task.query_users", bind=True)

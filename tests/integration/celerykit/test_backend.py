@@ -107,9 +107,9 @@ def test_a_reply_that_cannot_be_pushed_is_counted_and_not_raised(settings):
     app = Celery("test", set_as_current=False)
     configure(app, settings)
     app.conf.broker_url = "amqp://u:p@127.0.0.1:1/nobody"
-    failed = reply.failed.value
+    failed = reply.failed.total()
     app.backend.store_result("t9", 7, "SUCCESS", request=request(reply_to="gw.reply.x"))
-    assert reply.failed.value == failed + 1
+    assert reply.failed.total() == failed + 1
     assert app.backend.get_task_meta("t9")["result"] == 7
 
 

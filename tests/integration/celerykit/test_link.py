@@ -105,9 +105,19 @@ async def test_a_queue_that_no_worker_has_declared_is_refused(settings):
             await link.send("task.echo", [1])
         with pytest.raises(NoQueue):
             await link.call("task.echo", [1], wait=20)
+        with pytest.raises(NoQueue):
+            await link.send("task.echo", [1], countdown=5)
         assert link.in_flight == 0
     finally:
         await link.close()
+
+
+async def test_an_expired_task_ends_revoked_and_does_not_run(link):
+    running = [await link.send("task.sleep", [2]) for _ in range(2)]  # both slots
+    outcome = await link.call("task.echo", [1], wait=20, expires=0.5)
+    assert outcome.state == "REVOKED"
+    for task_id in running:
+        assert (await link.wait(task_id, 20)).state == "SUCCESS"
 
 
 async def test_a_broker_that_is_away_is_told_and_leaves_no_wait(database_url):

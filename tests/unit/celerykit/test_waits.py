@@ -57,7 +57,7 @@ async def test_ten_thousand_waits_leave_nothing_behind():
         waits.remove(wait)
     assert len(waits) == 0
     assert not waits._by_task
-    assert not any(waits._wheel.values())
+    assert not waits._wheel
 
 
 async def test_those_who_wait_for_long_are_known():

@@ -1,0 +1,50 @@
+"""The result backend without a database: what is tried again, and what becomes of a task that it fails."""
+
+import pymysql
+import pytest
+from celery import Celery
+from celery.exceptions import BackendStoreError, Reject
+
+from celerykit.profile import configure
+from celerykit.settings import Settings
+
+SETTINGS = Settings(broker_url="amqp://u:p@127.0.0.1:1/v", database_url="mysql://u:p@127.0.0.1:1/d")
+
+
+@pytest.fixture
+def app():
+    """An app whose database cannot be reached, and that gives up soon."""
+    app = Celery("test", set_as_current=False)
+    configure(app, SETTINGS)
+    app.conf.result_backend_max_retries = 2
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (pymysql.OperationalError(2006, "gone away"), True),
+        (pymysql.OperationalError(1290, "read-only"), True),
+        (pymysql.OperationalError(1213, "deadlock"), True),
+        (pymysql.ProgrammingError(1146, "no such table"), True),
+        (pymysql.InterfaceError(0, ""), True),
+        (pymysql.OperationalError(1153, "packet too large"), False),
+        (pymysql.DataError(1406, "too long"), False),
+        (ValueError("no database error"), False),
+    ],
+)
+def test_what_may_pass_is_tried_again(app, error, again):
+    assert app.backend.exception_safe_to_retry(error) is again
+
+
+def test_a_running_task_whose_result_cannot_be_written_goes_back_to_its_queue(app, monkeypatch):
+    monkeypatch.setattr(Celery, "current_worker_task", object())
+    with pytest.raises(Reject) as rejected:
+        app.backend.store_result("t1", 1, "SUCCESS")
+    assert rejected.value.requeue
+
+
+def test_the_main_loop_gives_up_soon_with_an_error(app):
+    app.conf.result_backend_max_retries = 600
+    with pytest.raises(BackendStoreError):
+        app.backend.store_result("t1", 1, "FAILURE")
