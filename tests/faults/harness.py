@@ -1,0 +1,367 @@
+"""The kit under load while something breaks: real stores, a real gateway, real workers, and the judge."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pymysql
+
+from celerykit import database, schema
+from local import ledger
+from local.http import answers, request
+from local.ports import HOST, taken
+from local.run import ROOT, Run
+from local.stores import MySQL, RabbitMQ
+from tests.faults.load import DEADLINE, Load
+from tests.integration.support import eventually
+
+SLOTS = 4  # tasks that a worker runs at once
+DRAIN_SECONDS = 90
+TASKS = {
+    "fault.work": {},
+    "fault.poison": {},
+    "fault.grow": {},
+    "fault.limited": {"timeLimitSeconds": 2},
+}
+
+
+class Broker:
+    """RabbitMQ as an operator handles it, in one virtual host."""
+
+    def __init__(self, rabbitmq: RabbitMQ, vhost: str) -> None:
+        self.rabbitmq, self.vhost = rabbitmq, vhost
+
+    def api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Ask the management API; status and decoded body."""
+        data = None if body is None else json.dumps(body).encode()
+        url = f"{self.rabbitmq.management}/api/{path}"
+        status, answer = request(method, url, data, self.rabbitmq.login, timeout=20)
+        return status, json.loads(answer) if answer.strip() else None
+
+    def ctl(self, *arguments: str) -> None:
+        """Run rabbitmqctl."""
+        home = self.rabbitmq.run.folder("rabbitmq")
+        environment = {
+            "HOME": str(home),
+            "ERL_EPMD_PORT": str(self.rabbitmq.run.ports.epmd),
+            "ERL_INETRC": str(home / "inetrc"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        }
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--node", "kit@localhost", "--quiet", *arguments]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+    def kill(self) -> None:
+        """SIGKILL the Erlang machine."""
+        leader = self.rabbitmq.run.processes.find("rabbitmq")
+        assert leader is not None
+        machines = [p for p in (leader, *leader.children(recursive=True)) if p.name().startswith("beam")]
+        assert machines
+        for machine in machines:
+            machine.kill()
+        psutil.wait_procs(machines, timeout=10)
+        self.rabbitmq.stop()  # what is left of it
+
+    def close_connections(self) -> int:
+        """Close all of the virtual host's connections that the API knows by now; returns how many."""
+        return sum(self.api("DELETE", f"connections/{name}")[0] == 204 for name in self.connections())
+
+    def connections(self) -> list[str]:
+        """Names of the connections that the API knows, a few seconds after they are made; URL-encoded."""
+        _, connections = self.api("GET", f"vhosts/{self.vhost}/connections")
+        return [quote(connection["name"], safe="") for connection in connections]
+
+    def depth(self, queue: str) -> int:
+        """Messages in a queue, -1 if there is none."""
+        status, body = self.api("GET", f"queues/{self.vhost}/{queue}")
+        return int(body.get("messages", 0)) if status == 200 else -1
+
+    def publish(self, body: str, headers: Mapping[str, Any], **properties: Any) -> None:
+        """Put a message into the task queue, whatever it is."""
+        message = {
+            "routing_key": "default",
+            "payload": body,
+            "payload_encoding": "string",
+            "properties": {"delivery_mode": 2, "headers": headers, **properties},
+        }
+        status, answer = self.api("POST", f"exchanges/{self.vhost}/default/publish", message)
+        assert (status, answer) == (200, {"routed": True})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a load; times in seconds."""
+
+    accepted: int
+    refused: Mapping[str, int]
+    counts: ledger.Counts
+    hung: int
+    longest: float
+    unasked: int  # tasks that ran though their request was refused
+    recovery: float | None
+    unexpected: list[object]
+
+    def check(self, *, twice: int = 0) -> None:
+        """What must be so after every fault; at most `twice` tasks have run twice."""
+        assert self.accepted > 0
+        assert self.counts.lost == 0, self
+        assert self.hung == 0, self
+        assert self.unexpected == [], self
+        assert self.counts.run_twice <= twice, self
+        assert self.recovery is not None, self
+
+    def __str__(self) -> str:
+        refused = ", ".join(f"{count} `{kind}`" for kind, count in sorted(self.refused.items()))
+        parts = [
+            f"{self.accepted} accepted, {self.counts.lost} lost, {self.counts.run_twice} run twice",
+            f"{self.counts.interrupted} attempts cut short" if self.counts.interrupted else "",
+            f"refused with 503: {refused}" if refused else "none refused",
+            f"{self.unasked} of the refused ran" if self.unasked else "",
+            f"longest answer {self.longest:.1f} s",
+            "" if self.recovery is None else f"first result {self.recovery:.1f} s after it was mended",
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+@dataclass
+class Site:
+    """A gateway and workers on a virtual host and a database of their own."""
+
+    run: Run
+    rabbitmq: RabbitMQ
+    mysql: MySQL
+    name: str = field(default_factory=lambda: f"fault-{uuid.uuid4().hex[:8]}")
+    broker_port: int = 0  # of a proxy before the broker
+    broker_query: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    started: dict[str, int] = field(default_factory=dict)  # programs and their ports
+    stopped: set[str] = field(default_factory=set)  # workers that we ended in their work
+    posted: set[str] = field(default_factory=set)  # tasks beside the load
+
+    def __post_init__(self) -> None:
+        self.broker = Broker(self.rabbitmq, self.name)
+        self.catalogue = self.run.folder("config") / f"{self.name}.yaml"
+        tasks = {name: {"queue": "default", **keys} for name, keys in TASKS.items()}
+        self.catalogue.write_text(json.dumps({"tasks": tasks}))
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Make the virtual host and the database, and remove them and all programs again."""
+        assert self.broker.api("PUT", f"vhosts/{self.name}", {})[0] == 201
+        self.administer(f"CREATE DATABASE `{self.database}`")
+        schema.upgrade(self.database_url)
+        try:
+            yield
+        finally:
+            for name in self.started:
+                self.run.processes.stop(name, grace=0)
+            with suppress(OSError):
+                self.broker.api("DELETE", f"vhosts/{self.name}")
+            with suppress(pymysql.MySQLError):
+                self.administer(f"DROP DATABASE `{self.database}`")
+
+    @property
+    def database(self) -> str:
+        """Its name."""
+        return f"kit_{self.name.replace('-', '_')}"
+
+    @property
+    def database_url(self) -> str:
+        """Its URL."""
+        return self.mysql.url_of(self.database)
+
+    @property
+    def broker_url(self) -> str:
+        """Where the programs connect."""
+        url = self.rabbitmq.url_of(self.name) + self.broker_query
+        return url.replace(f":{self.run.ports.amqp}/", f":{self.broker_port or self.run.ports.amqp}/")
+
+    @property
+    def url(self) -> str:
+        """The gateway's."""
+        return f"http://{HOST}:{self.started['gateway-' + self.name]}"
+
+    @property
+    def workers(self) -> list[str]:
+        """The workers that run."""
+        names = [name for name in self.started if name.startswith("worker-")]
+        return [name for name in names if self.run.processes.find(name)]
+
+    def administer(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as the kit's user."""
+        with (
+            pymysql.connect(**database.parse(self.mysql.url)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def start(self, workers: int = 2) -> None:
+        """Start everything and wait until it is ready."""
+        self.launch_gateway()
+        for _ in range(workers):
+            self.launch_worker()
+        self.ready()
+
+    def launch_gateway(self) -> None:
+        """Start a gateway, without waiting."""
+        self._launch("gateway", "gateway", CELERYKIT_GATEWAY_CATALOGUE=str(self.catalogue))
+
+    def launch_worker(self, **environment: str) -> str:
+        """Start a worker, without waiting; returns its name."""
+        name = f"worker-{len(self.started)}"
+        return self._launch(
+            name,
+            "worker",
+            CELERYKIT_WORKER_NAME=f"{name}-{self.name}",
+            CELERYKIT_WORKER_CONCURRENCY=str(SLOTS),
+            CELERYKIT_WORKER_TASK_MODULES="tests.faults.tasks",
+            **environment,
+        )
+
+    def ready(self) -> None:
+        """Wait until the gateway and all workers are."""
+        for name in self.started:
+            if self.run.processes.find(name):
+                self.run.processes.wait_ready(name, partial(self.is_ready, name), 60)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a program says so."""
+        return answers(f"http://{HOST}:{self.started[name]}/readyz")
+
+    def report(self, name: str) -> dict[str, Any]:
+        """What a program's /readyz tells."""
+        return json.loads(request("GET", f"http://{HOST}:{self.started[name]}/readyz", timeout=10)[1])
+
+    def gateway_report(self) -> dict[str, Any]:
+        """What the gateway's /readyz tells."""
+        return self.report("gateway-" + self.name)
+
+    def children(self, worker: str) -> list[psutil.Process]:
+        """The pool of a worker."""
+        leader = self.run.processes.find(worker)
+        assert leader is not None
+        return leader.children()
+
+    def kill_worker(self, worker: str) -> None:
+        """SIGKILL it and its pool."""
+        leader = self.run.processes.find(worker)
+        assert leader is not None
+        self.stopped.add(worker)
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait(10)
+
+    def post(self, task: str, args: list[Any] | None = None, wait: int = 0) -> tuple[int, dict[str, Any]]:
+        """Run one task; status and body."""
+        post = urllib.request.Request(
+            f"{self.url}/v1/tasks/{task}",
+            json.dumps({"args": args or []}).encode(),
+            {"Content-Type": "application/json", "Prefer": f"wait={wait}" if wait else "respond-async"},
+        )
+        try:
+            answer = urllib.request.urlopen(post, timeout=DEADLINE + wait)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            body = json.loads(answer.read())
+        self.posted.add(body.get("id", ""))
+        return answer.status, body
+
+    def ends(self, operation: str, wait: int = 30) -> dict[str, Any]:
+        """Wait for an accepted task; the operation."""
+        url = f"{self.url}/v1/operations/{operation}?wait={wait}"
+        return json.loads(request("GET", url, timeout=wait + 15)[1])
+
+    def rows(self) -> list[ledger.Row]:
+        """The whole ledger."""
+        with database.connect(self.database_url) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT task_id, attempt_id, worker, started_at, ended_at FROM celerykit_ledger")
+            return [ledger.Row(*row) for row in cursor.fetchall()]
+
+    def running(self) -> int:
+        """Tasks that run now, by the ledger."""
+        return sum(row.ended_at is None for row in self.rows())
+
+    def dead(self) -> set[str]:
+        """Ids among the dead letters."""
+        return ledger.read_dead_letters(
+            self.rabbitmq.management, self.rabbitmq.login, "default", vhost=self.name
+        )
+
+    def drained(self) -> bool:
+        """Whether no worker holds a task."""
+        return not any(self.report(name)["reserved"] for name in self.workers)
+
+    def count(self, load: Load) -> ledger.Counts:
+        """What became of the accepted tasks until now."""
+        return ledger.count(load.accepted(), self.rows(), self.dead(), self.stopped)
+
+    def judge(self, load: Load, *, mended: float) -> Verdict:
+        """Wait until all that was accepted has ended, then tell what became of it."""
+        with suppress(AssertionError):  # what is lost is told by the verdict
+            eventually(lambda: self.drained() and self.count(load).lost == 0, DRAIN_SECONDS)
+        every = load.answers
+        accepted = load.accepted()
+        good = {200, 202, 503}
+        refused: dict[str, int] = {}
+        for answer in every:
+            if answer.status == 503:
+                refused[answer.problem] = refused.get(answer.problem, 0) + 1
+        return Verdict(
+            accepted=len(accepted),
+            refused=refused,
+            counts=self.count(load),
+            hung=sum(answer.status == 0 for answer in every),
+            longest=max(answer.ended - answer.began for answer in every),
+            unasked=len({row.task_id for row in self.rows()} - accepted.keys() - self.posted),
+            recovery=load.seen(lambda answer: answer.status == 200, since=mended),
+            unexpected=[
+                answer
+                for answer in every
+                if answer.status not in {*good, 0} or (answer.status == 503 and not answer.retry_after)
+            ],
+        )
+
+    def _launch(self, name: str, module: str, **environment: str) -> str:
+        name = f"{name}-{self.name}"
+        prefix = f"CELERYKIT_{module.upper()}_"
+        port = self._port()
+        own = {f"{prefix}HOST": HOST, f"{prefix}PORT": str(port)}
+        common = {
+            "CELERYKIT_BROKER_URL": self.broker_url,
+            "CELERYKIT_DATABASE_URL": self.database_url,
+            "PYTHONPATH": f"{ROOT / 'services'}{os.pathsep}{ROOT}",
+        }
+        every = common | own | self.environment | environment
+        self.run.processes.start(name, [sys.executable, "-m", module], every)
+        self.started[name] = port
+        return name
+
+    def _port(self) -> int:
+        first, last = self.run.ports.workers
+        used = self.started.values()
+        return next(port for port in range(first, last + 1) if port not in used and not taken(port))
+
+
+def flowing(load: Load, successes: int = 20) -> None:
+    """Wait for so many results from now on."""
+    had = load.statuses()[200]
+    eventually(lambda: load.statuses()[200] >= had + successes, 60, "results")
+
+
+def now() -> float:
+    """The clock of a load's answers."""
+    return time.monotonic()
