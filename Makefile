@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 help: ## what there is to do
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml constraints.txt
 	local/packages python3-venv
@@ -13,7 +13,7 @@ help: ## what there is to do
 	touch $@
 
 setup: .venv/ready ## the Python environment and the Debian packages
-	local/packages rabbitmq-server mariadb-server prometheus
+	local/packages rabbitmq-server mariadb-server prometheus curl iproute2
 
 demo: setup ## the whole kit on this machine: a burst, workers rise and fall, nothing left running
 	$(BIN)/python -m local demo
@@ -33,6 +33,14 @@ lint: .venv/ready ## format, lint, types, import contracts
 test: setup lint ## all of lint, then unit, contract and integration tests on real services
 	$(BIN)/pytest
 
+faults: setup ## break broker, database, network and workers under load; writes docs/reliability.md
+	local/packages faketime
+	$(BIN)/pytest -m fault tests/faults
+	$(BIN)/python -m tests.faults.report
+
+bench-waits: setup ## a thousand waits at once on one gateway: build/bench/waits.json
+	$(BIN)/python -m tests.bench.waits
+
 format: .venv/ready ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
@@ -43,4 +51,4 @@ docs: .venv/ready ## rewrite the generated pages
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
-.PHONY: help setup demo up down lint test format docs pin
+.PHONY: help setup demo up down lint test format docs pin faults bench-waits

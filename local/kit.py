@@ -3,6 +3,7 @@
 import sys
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,6 +86,17 @@ class Kit:
         self.stores.stop()
         processes.sweep()
 
+    @property
+    def autoscaler_config(self) -> Path:
+        """The autoscaler's file, which may be edited while it runs."""
+        return self.run.folder("config") / "autoscaler.yaml"
+
+    def launch_autoscaler(self) -> None:
+        """Start the autoscaler, without waiting."""
+        command = [sys.executable, "-m", "autoscaler", "--config", str(self.autoscaler_config)]
+        token = {"CELERYKIT_DRAIN_TOKEN": self.run.secrets.drain_token}
+        self.run.processes.start("autoscaler", command, self._addresses | token, cwd=ROOT)
+
     def explain(self) -> dict[str, Any]:
         """Return what the autoscaler says of the pool; empty before its first decision."""
         status, body = request("GET", self.url(self.run.ports.autoscaler, "/explain"))
@@ -98,6 +110,14 @@ class Kit:
         records = [msgspec.json.decode(file.read_bytes(), type=WorkerRecord) for file in files]
         return {record.name for record in records if record.ended == "stopped"}
 
+    @property
+    def _addresses(self) -> dict[str, str]:
+        """Where the stores are, for every program."""
+        return {
+            "CELERYKIT_BROKER_URL": self.stores.rabbitmq.url,
+            "CELERYKIT_DATABASE_URL": self.stores.mysql.url,
+        }
+
     def _has_worker(self) -> bool:
         with suppress(OSError):
             return bool(self.explain().get("ready", 0) >= MIN_WORKERS)
@@ -109,12 +129,12 @@ class Kit:
 
     def _launch(self) -> None:
         ports, secrets, start = self.run.ports, self.run.secrets, self.run.processes.start
-        common = {
-            "CELERYKIT_BROKER_URL": self.stores.rabbitmq.url,
-            "CELERYKIT_DATABASE_URL": self.stores.mysql.url,
+        gateway = {
+            "CELERYKIT_GATEWAY_HOST": HOST,
+            "CELERYKIT_GATEWAY_PORT": str(ports.gateway),
+            "CELERYKIT_GATEWAY_EXAMPLES": "true",
         }
-        gateway = {"CELERYKIT_GATEWAY_HOST": HOST, "CELERYKIT_GATEWAY_PORT": str(ports.gateway)}
-        start("gateway", [sys.executable, "-m", "gateway"], common | gateway, cwd=ROOT)
+        start("gateway", [sys.executable, "-m", "gateway"], self._addresses | gateway, cwd=ROOT)
         user, password = self.stores.rabbitmq.login
         flower = {
             "CELERYKIT_FLOWER_ADDRESS": HOST,
@@ -124,11 +144,9 @@ class Kit:
         }
         configuration = "--conf=services/flower/flowerconfig.py"
         command = [sys.executable, "-m", "celery", "-A", "celerykit.app", "flower", configuration]
-        start("flower", command, common | flower, cwd=ROOT)
-        config = self.run.folder("config") / "autoscaler.yaml"
-        write_atomically(config, msgspec.yaml.encode(self._autoscaler()))
-        command = [sys.executable, "-m", "autoscaler", "--config", str(config)]
-        start("autoscaler", command, common | {"CELERYKIT_DRAIN_TOKEN": secrets.drain_token}, cwd=ROOT)
+        start("flower", command, self._addresses | flower, cwd=ROOT)
+        write_atomically(self.autoscaler_config, msgspec.yaml.encode(self._autoscaler()))
+        self.launch_autoscaler()
 
     def _autoscaler(self) -> dict[str, Any]:
         """Return the autoscaler's configuration; quicker than its defaults, as one watches it."""
@@ -142,6 +160,7 @@ class Kit:
                 "pools": {
                     POOL: {
                         "queues": ["default"],
+                        "concurrency": 2,
                         "autoscale": {
                             "policy": "threshold",
                             "minWorkers": MIN_WORKERS,
@@ -159,7 +178,6 @@ class Kit:
                 "command": [sys.executable, "-m", "worker"],
                 "host": HOST,
                 "ports": {"from": first, "to": last},
-                "concurrency": 2,
                 "logDirectory": str(self.run.folder("log")),
             },
         }
