@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 WEEK = 604800
+LONGEST_QUEUE = 251  # bytes, so that the names of its dead letters fit too
 
 Seconds = Annotated[float, Meta(ge=0, le=WEEK)]
 Period = Annotated[float, Meta(gt=0, le=WEEK)]
@@ -85,10 +86,16 @@ class Pool(_Section, frozen=True, kw_only=True):
         for queue in self.queues:
             if self.queues.count(queue) > 1:
                 raise ValueError(f"queues: {queue!r} is named twice")
-            if "," in queue or queue.endswith(".dlq") or queue.startswith(("gw.", "celery_delayed_")):
+            if (
+                "," in queue
+                or len(queue.encode()) > LONGEST_QUEUE
+                or queue.endswith((".dlq", ".dlx"))
+                or queue.startswith(("gw.", "amq.", "celery_delayed_"))
+            ):
                 raise ValueError(
-                    f"queues: {queue!r} holds no tasks for workers: names may hold no comma, not end in .dlq"
-                    " and not begin with gw. or celery_delayed_"
+                    f"queues: {queue!r} holds no tasks for workers: names may hold no comma and no more than"
+                    f" {LONGEST_QUEUE} bytes, not end in .dlq or .dlx, and not begin with gw., amq. or"
+                    " celery_delayed_"
                 )
 
 

@@ -15,6 +15,7 @@ from pymysql.constants import ER
 from celerykit.database import connect
 from celerykit.per_thread import PerThread
 from celerykit.reply import PREFIX, Replies
+from celerykit.waits import ENDED
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,11 @@ ON DUPLICATE KEY UPDATE
     traceback = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.traceback, new.traceback),
     children = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.children, new.children),
     date_done = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.date_done, new.date_done),
-    status = IF(celery_taskmeta.status = 'SUCCESS', celery_taskmeta.status, new.status)
+    status = IF(
+        celery_taskmeta.status = 'SUCCESS'
+        OR celery_taskmeta.status = 'REVOKING' AND new.status IN ('RETRY', 'STARTED'),
+        celery_taskmeta.status, new.status
+    )
 """
 
 MAIN_LOOP_TRIES = 3  # of the worker's own loop, which has more to do than to wait for a database
@@ -98,6 +103,9 @@ class Backend(BaseBackend):
         except (BackendStoreError, pymysql.MySQLError) as error:
             if not running:
                 raise
+            if meta["status"] not in ENDED:  # it goes on, and has a row when it ends
+                log.warning("state %s of task %s is not written: %r", meta["status"], meta["task_id"], error)
+                return
             log.error(
                 "task %s goes back to its queue, its result cannot be written: %r", meta["task_id"], error
             )

@@ -7,7 +7,6 @@ blocking on a socket. The protocol is Celery's, and stays so when Celery changes
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from celery import Celery
@@ -152,15 +151,13 @@ class Envelopes:
 def _celery_options(
     *,
     store: bool = True,
-    countdown: float | None = None,
     headers: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     own = dict(headers or {})
     if not store:
         own[STORE] = "no"
-    # delayed delivery knows whole seconds, and refuses what it rounds down to none
-    return {**options, "headers": own, "countdown": ceil(countdown) if countdown else None}
+    return {**options, "headers": own}
 
 
 def _ids(result: Any) -> Iterator[str]:

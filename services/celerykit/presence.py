@@ -28,6 +28,7 @@ class Presence:
         self._app = app
         self._consumer: Any = None
         self.queues: tuple[str, ...] = settings.queues
+        self.named = False  # whether these are the queues that the command line names
         self._draining = False
         self._asked: float | None = None  # when the main loop was asked for a sign of life it has not given
         self._changing = threading.Lock()
@@ -125,7 +126,8 @@ class PresenceStep(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         """The consumer has its queues."""
         presence: Presence = c.app.celerykit
-        if c.restart_count == 0:  # later a drained worker has none
+        if not presence.named:  # later a drained worker has none
+            presence.named = True
             presence.queues = tuple(c.app.amqp.queues.consume_from)
         _declare_dead_letters(c.connection, presence.queues)
         presence.connected(c)

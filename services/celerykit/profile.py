@@ -4,11 +4,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery import Celery, signals
 from celery.app.amqp import AMQP, Queues
+from celery.utils.time import maybe_make_aware
 from kombu import Exchange, Queue
 
 from celerykit.settings import Settings
@@ -85,6 +88,9 @@ def configure(app: Celery, settings: Settings) -> None:
                 return super().TaskConsumer(*args, **kwargs)
 
     app.amqp_cls = KitAMQP
+    send = app.send_task
+    # whatever sends a task comes by here: tasks, canvases, retries
+    app.send_task = lambda name, *args, **options: send(name, *args, **in_whole_seconds(app, options))
     app.events_cls = "celerykit.events:Events"
     app.conf.update(celery_settings(settings))
     signals.before_task_publish.connect(stamp_publish_time)
@@ -130,6 +136,18 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_send_task_events": settings.task_events,
     }
+
+
+def in_whole_seconds(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
+    """Round a delay up: delayed delivery knows whole seconds, and Celery fails on less than one."""
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown:
+        return options | {"countdown": ceil(countdown)}
+    if eta:
+        due = maybe_make_aware(datetime.fromisoformat(eta) if isinstance(eta, str) else eta, app.timezone)
+        soon = app.now() + timedelta(seconds=1)
+        return options | {"eta": max(due, soon) if due > app.now() else due}
+    return options
 
 
 def stamp_publish_time(headers: dict[str, Any] | None = None, **_: Any) -> None:

@@ -11,7 +11,7 @@ import aiomysql
 
 from celerykit.backend import UPSERT
 from celerykit.database import parse
-from celerykit.waits import REVOKING, Outcome
+from celerykit.waits import ENDED, REVOKING, Outcome
 
 BATCH = 500  # ids in one query
 
@@ -19,7 +19,7 @@ BATCH = 500  # ids in one query
 # has not ended, the rows are few and found by its index (revocations.py)
 REVOKE = f"""
 INSERT INTO celery_taskmeta (task_id, status) VALUES (%s, '{REVOKING}')
-ON DUPLICATE KEY UPDATE status = IF(status IN ('SUCCESS', 'FAILURE', 'REVOKED'), status, '{REVOKING}')
+ON DUPLICATE KEY UPDATE status = IF(status IN {tuple(sorted(ENDED))}, status, '{REVOKING}')
 """
 
 log = logging.getLogger(__name__)

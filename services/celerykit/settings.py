@@ -105,21 +105,28 @@ class Settings(Broker, frozen=True, kw_only=True):
         super().__post_init__()
         check_database_url(self.database_url)
         for queue in self.queues or ("",):
-            if (
-                not 0 < len(queue.encode()) <= LONGEST_QUEUE
-                or queue.endswith((".dlq", ".dlx"))
-                or queue.startswith(("gw.", "amq.", "celery_delayed_"))
-            ):
-                raise SettingsError(
-                    f"{PREFIX}QUEUES: {queue!r} cannot be a task queue: names may not be empty or longer than"
-                    f" {LONGEST_QUEUE} bytes, end in .dlq or .dlx, or begin with gw., amq. or celery_delayed_"
-                )
+            if wrong := wrong_queue(queue):
+                raise SettingsError(f"{PREFIX}QUEUES: {wrong}")
         if len(set(self.queues)) < len(self.queues):
             raise SettingsError(f"{PREFIX}QUEUES: names a queue twice: {','.join(self.queues)}")
         if not (self.drain_token.isascii() and self.drain_token.isprintable()):
             raise SettingsError(
                 f"{PREFIX}DRAIN_TOKEN: must be printable ASCII without line breaks, as it goes into a header"
             )
+
+
+def wrong_queue(name: str) -> str | None:
+    """Why a name cannot be that of a task queue; None if it can."""
+    if (
+        0 < len(name.encode()) <= LONGEST_QUEUE
+        and not name.endswith((".dlq", ".dlx"))
+        and not name.startswith(("gw.", "amq.", "celery_delayed_"))
+    ):
+        return None
+    return (
+        f"{name!r} cannot be a task queue: names may not be empty or longer than {LONGEST_QUEUE} bytes, end"
+        " in .dlq or .dlx, or begin with gw., amq. or celery_delayed_"
+    )
 
 
 def check_database_url(url: str) -> None:

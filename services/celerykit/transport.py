@@ -70,6 +70,7 @@ class Transport:
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None  # to publish; None while there is none
         self._channel: Any = None
+        self._asking: dict[str, asyncio.Future[None]] = {}
         self._exchanges: set[str] = set()  # known to exist on this connection
 
     @property
@@ -126,6 +127,15 @@ class Transport:
         """See that an exchange is there, since a publish to one that is not ends the whole channel."""
         if not name or name in self._exchanges:
             return
+        # one question for all who publish now: after a reconnect they may be thousands
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = asyncio.ensure_future(self._ask_exchange(name))
+            asking.add_done_callback(lambda _: self._asking.pop(name, None))
+            asking.add_done_callback(_heard)
+        await asyncio.shield(asking)
+
+    async def _ask_exchange(self, name: str) -> None:
         probe = await self._connection.channel()
         await probe.exchange_declare(name, passive=True)
         await probe.close()
@@ -182,6 +192,12 @@ def _cancelled() -> bool:
     """Whether it is us who are cancelled: aiormq cancels what waits on a connection that went silent."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _heard(done: "asyncio.Future[None]") -> None:
+    """Take note of an answer that nobody waited for any more, so that asyncio does not complain."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _exchanges(message: Message) -> list[str]:

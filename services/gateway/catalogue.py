@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from celerykit.settings import wrong_queue
+
 EXAMPLE = Path(__file__).with_name("catalogue.yaml")
 
 Seconds = Annotated[int, Meta(ge=1)]
@@ -70,11 +72,8 @@ def _task(where: str, name: object, entry: Any) -> Task:
     except msgspec.ValidationError as error:
         what, _, key = str(error).partition(" - at `$")
         raise CatalogueError(f"{where}{key.rstrip('`')}: {what}") from None
-    if task.queue.endswith((".dlq", ".dlx")) or task.queue.startswith(("gw.", "celery_delayed_")):
-        raise CatalogueError(
-            f"{where}.queue: {task.queue!r} cannot be a task queue: names may not end in .dlq or .dlx,"
-            " or begin with gw. or celery_delayed_"
-        )
+    if wrong := wrong_queue(task.queue):
+        raise CatalogueError(f"{where}.queue: {wrong}")
     soft, hard = task.soft_time_limit_seconds, task.time_limit_seconds
     if soft is not None and hard is not None and soft >= hard:
         raise CatalogueError(f"{where}.softTimeLimitSeconds: must be below timeLimitSeconds, which is {hard}")

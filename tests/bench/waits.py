@@ -93,7 +93,7 @@ def main() -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(figures) + "\n")
     print(json.dumps(figures))  # noqa: T201
-    raise SystemExit(figures["ended_well"] != WAITS)
+    raise SystemExit(not figures["ended_well"] == figures["waiting_at_once"] == WAITS)
 
 
 if __name__ == "__main__":

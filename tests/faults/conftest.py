@@ -8,7 +8,7 @@ from local.run import Run
 from local.stores import Stores
 from tests.faults.harness import Site
 from tests.faults.proxy import Proxy
-from tests.faults.rows import write
+from tests.faults.rows import forget, write
 from tests.integration.conftest import run, stores  # noqa: F401  # fixtures
 
 
@@ -29,6 +29,11 @@ def proxy(run: Run, site: Site) -> Iterator[Proxy]:  # noqa: F811
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Note what a test has measured, for its row of docs/reliability.md."""
-    return lambda words: write(request.node.name, str(words))
+def measured(request: pytest.FixtureRequest) -> Iterator[Callable[[object], None]]:
+    """Note what a test has measured, for its row of docs/reliability.md; only one that passes counts."""
+    said: list[object] = []
+    failed = request.session.testsfailed
+    forget(request.node.name)
+    yield said.append
+    if said and request.session.testsfailed == failed:
+        write(request.node.name, str(said[-1]))

@@ -37,15 +37,21 @@ def modules() -> set[str]:
     return {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")} - {"page"}
 
 
+def _file(test: str) -> Path:
+    return MEASURED / f"{test.removeprefix('test_')}.json"
+
+
+def forget(test: str) -> None:
+    """Throw away what an earlier run of a test has measured."""
+    _file(test).unlink(missing_ok=True)
+
+
 def write(test: str, words: str) -> None:
     """Keep what a test has measured."""
     MEASURED.mkdir(parents=True, exist_ok=True)
-    (MEASURED / f"{test.removeprefix('test_')}.json").write_text(
-        json.dumps({"test": test, "measured": words}, ensure_ascii=False, indent=1) + "\n"
-    )
+    _file(test).write_text(json.dumps({"test": test, "measured": words}, ensure_ascii=False, indent=1) + "\n")
 
 
 def measured(test: str) -> str:
     """What a test measured when it ran last; raises FileNotFoundError if it has not."""
-    path = MEASURED / f"{test.removeprefix('test_')}.json"
-    return str(json.loads(path.read_text())["measured"])
+    return str(json.loads(_file(test).read_text())["measured"])

@@ -20,6 +20,7 @@ OWN = [
     "replace_by_chain",
     "replace_header",
     "retry",
+    "retry_soon",
     "sum",
 ]
 

@@ -72,6 +72,16 @@ def test_a_failure_gives_way_to_a_success(backend):
     assert (meta["status"], meta["result"], meta["traceback"]) == ("SUCCESS", 1, None)
 
 
+@pytest.mark.parametrize("state", ["RETRY", "STARTED"])
+def test_what_is_revoked_stays_so_until_it_ends(backend, state):
+    task_id = f"revoked-{state}"
+    backend.store_result(task_id, None, "REVOKING")
+    backend.store_result(task_id, None, state)
+    assert backend.get_task_meta(task_id)["status"] == "REVOKING"
+    backend.store_result(task_id, 1, "SUCCESS")
+    assert backend.get_task_meta(task_id)["status"] == "SUCCESS"
+
+
 def test_the_reply_goes_to_callers_of_the_kit_after_the_row(backend, settings, pushed, monkeypatch):
     rows = []
 

@@ -1,6 +1,7 @@
 """Chains, groups, chords, retries and replacements through the link, as Celery's own canvas writes them."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery import chain, chord, group
@@ -27,6 +28,12 @@ def double(self, n):
 def retry(self, times):
     if self.request.retries < times:
         raise self.retry(countdown=0)
+    return self.request.retries
+
+@app.task(name="own.retry_soon", bind=True)
+def retry_soon(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0.5)
     return self.request.retries
 
 @app.task(name="own.replace", bind=True)
@@ -114,6 +121,14 @@ async def test_an_eta_by_countdown_is_kept_in_a_chain(link):
     (outcome,) = await link.call_canvas(steps, wait=20)
     assert outcome.result == 2
     assert loop.time() - began > 0.9
+
+
+async def test_a_delay_below_a_second_is_rounded_up_wherever_it_is_given(link):
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    steps = chain(link.signature("own.add", [1]), link.signature("own.double", countdown=0.5))
+    assert (await link.call_canvas(steps, wait=20))[0].result == 2
+    assert (await link.call("own.double", [1], wait=20, eta=soon)).result == 2
+    assert (await link.call("own.retry_soon", wait=20)).result == 1
 
 
 async def test_a_task_that_ignores_its_result_ends_no_wait_and_holds_no_place(link):
