@@ -1,11 +1,13 @@
 """The autoscaler with real queues, Prometheus and workers: what it does when it is blind or new."""
 
 import json
+from urllib.parse import quote
 
 import msgspec
 import pytest
 
 from local import ledger
+from local.demo import BACKLOG
 from local.http import request
 from local.kit import Kit
 from local.ports import Ports
@@ -64,6 +66,14 @@ def ended(kit, ids):
     return ledger.count(ids, ledger.read_rows(kit.stores.mysql.url, ids), (), ()).done == len(ids)
 
 
+def measured_backlog(kit):
+    """What Prometheus knows of the queue, which is some seconds behind it."""
+    query = quote(BACKLOG)
+    status, body = request("GET", f"{kit.stores.prometheus.url}/api/v1/query?query={query}")
+    assert status == 200
+    return float(json.loads(body)["data"]["result"][0]["value"][1])
+
+
 def decisions(kit, reasons):
     """How many decisions had one of these reasons so far."""
     text = request("GET", kit.url(kit.run.ports.autoscaler, "/metrics"))[1].decode()
@@ -91,6 +101,7 @@ def test_a_restarted_autoscaler_takes_over_its_workers_holds_and_resumes(kit, bu
     process.wait()
     kit.run.processes.stop("autoscaler")
     eventually(lambda: ended(kit, burst), seconds=60, what="the end of the burst, without an autoscaler")
+    eventually(lambda: measured_backlog(kit) == 0, what="Prometheus knows of the end")
     kit.launch_autoscaler()
     eventually(lambda: kit.explain().get("last"), what="its first decision")
     assert {worker["name"] for worker in kit.explain()["workers"]} == before

@@ -54,9 +54,10 @@ def network():
     with ExitStack() as stack:
         try:
             ip("netns", "add", name)
+            stack.callback(ip, "netns", "del", name)  # and with it both ends of the cable
+            ip("netns", "exec", name, "true")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"network namespaces are not to be had here: {error.stderr}")
-        stack.callback(ip, "netns", "del", name)  # and with it both ends of the cable
         ip("link", "add", f"{name}h", "type", "veth", "peer", "name", f"{name}n", "netns", name)
         ip("addr", "add", f"{ours}/30", "dev", f"{name}h")
         ip("link", "set", f"{name}h", "up")
