@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from autoscaler.model import Reason
+from celerykit.settings import Settings
 from local.ports import Ports
+from local.run import Run
+from local.stores import RabbitMQ
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -63,3 +67,10 @@ def test_the_repository_names_no_package_registry():
         if name and path.is_file():
             text = path.read_text(errors="replace")
             assert not [word for word in words if word in text], name
+
+
+def test_the_broker_waits_longer_for_an_acknowledgement_than_a_task_may_take(tmp_path):
+    timeout = re.search(r"consumer_timeout = (\d+)", RabbitMQ(Run(tmp_path))._config())
+    limit = next(f.default for f in msgspec.structs.fields(Settings) if f.name == "task_time_limit")
+    assert timeout
+    assert int(timeout[1]) / 1000 > limit

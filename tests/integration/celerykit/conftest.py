@@ -14,6 +14,7 @@ OWN = [
     "add",
     "die",
     "double",
+    "give_back",
     "header",
     "ignore",
     "replace",

@@ -10,7 +10,7 @@ from celerykit.link import Unavailable
 
 SOURCE = """
 from celery import chain, group
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 @app.task(name="own.add")
 def add(*numbers):
@@ -35,6 +35,12 @@ def retry_soon(self):
     if not self.request.retries:
         raise self.retry(countdown=0.5)
     return self.request.retries
+
+@app.task(name="own.give_back", bind=True)
+def give_back(self):
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject(requeue=True)
+    return "the second time"
 
 @app.task(name="own.replace", bind=True)
 def replace(self, n):
@@ -121,6 +127,10 @@ async def test_an_eta_by_countdown_is_kept_in_a_chain(link):
     (outcome,) = await link.call_canvas(steps, wait=20)
     assert outcome.result == 2
     assert loop.time() - began > 0.9
+
+
+async def test_a_task_that_gives_its_message_back_answers_when_it_has_run(link):
+    assert (await link.call("own.give_back", wait=20)).result == "the second time"
 
 
 async def test_a_delay_below_a_second_is_rounded_up_wherever_it_is_given(link):
