@@ -25,7 +25,7 @@ from local.http import answers, request
 from local.ports import HOST, taken
 from local.run import ROOT, Run
 from local.stores import MySQL, RabbitMQ
-from tests.faults.load import DEADLINE, Load
+from tests.faults.load import CUT, DEADLINE, Load
 from tests.integration.support import eventually
 
 SLOTS = 4  # tasks that a worker runs at once
@@ -309,13 +309,16 @@ class Site:
         """What became of the accepted tasks until now."""
         return ledger.count(load.accepted(), self.rows(), self.dead(), self.stopped)
 
-    def judge(self, load: Load, *, mended: float) -> Verdict:
-        """Wait until all that was accepted has ended, then tell what became of it."""
+    def judge(self, load: Load, *, mended: float, cut: bool = False) -> Verdict:
+        """Wait until all that was accepted has ended, then tell what became of it.
+
+        With `cut`, connections to the gateway may have been refused or broken.
+        """
         with suppress(AssertionError):  # what is lost is told by the verdict
             eventually(lambda: self.drained() and self.count(load).lost == 0, DRAIN_SECONDS)
         every = load.answers
         accepted = load.accepted()
-        good = {200, 202, 503}
+        good = {200, 202, 503} | ({CUT} if cut else set())
         refused: dict[str, int] = {}
         for answer in every:
             if answer.status == 503:
@@ -338,7 +341,7 @@ class Site:
     def _launch(self, name: str, module: str, **environment: str) -> str:
         name = f"{name}-{self.name}"
         prefix = f"CELERYKIT_{module.upper()}_"
-        port = self._port()
+        port = self.started.get(name) or self._port()
         own = {f"{prefix}HOST": HOST, f"{prefix}PORT": str(port)}
         common = {
             "CELERYKIT_BROKER_URL": self.broker_url,

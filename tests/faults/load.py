@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
-from tornado.simple_httpclient import HTTPTimeoutError
+from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
 WAIT = 5  # seconds, of each second request
 # a wait, or a publish in its stead, then a row; or a row, a publish and the row's deletion: 5 s each, see
 # celerykit.link.PUBLISH_SECONDS and CELERYKIT_GATEWAY_DATABASE_TIMEOUT_SECONDS
 DEADLINE = 16.0
 MOST = 2000
+CUT = -1  # in place of a status: the connection was refused or broke
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class Load:
             response: HTTPResponse | None = await client.fetch(request, raise_error=False)
         except HTTPTimeoutError:
             response = None
+        except (OSError, HTTPStreamClosedError):  # nobody was there, or is any more
+            self.answers.append(Answer(began, time.monotonic(), CUT, "", "", retry_after=False))
+            return
         if response is None or response.code == 599:
             self.answers.append(Answer(began, time.monotonic(), 0, "", "", retry_after=False))
             return

@@ -11,6 +11,7 @@ HEADINGS = {
     "broker": "RabbitMQ",
     "network": "The network to the broker",
     "database": "MySQL",
+    "gateway": "The gateway",
     "worker": "Workers",
     "messages": "Messages",
     "start": "Starting",
@@ -24,10 +25,11 @@ MariaDB, gateway and workers, on one machine. Half of the requests wait for thei
 half do not; the [ledger](architecture.md#the-ledger) says what became of every task. The figures are of one
 run on two cores.
 
-In every row nothing that was accepted is lost, every request is answered within 16 s, every refusal is a 503
-with `Retry-After`, and a task runs twice only if it ran when its connection broke: Celery delivers at least
-once, so make tasks idempotent. *First result* is the time from the moment the fault was mended to the first
-answer 200. *Cut short* are attempts without an end, whose tasks were given out again.
+In every row nothing that was accepted is lost, every request to a gateway that lived on is answered within
+16 s, every refusal is a 503 with `Retry-After`, and a task runs twice only if it ran when its connection
+broke: Celery delivers at least once, so make tasks idempotent. *First result* is the time from the moment the
+fault was mended to the first answer 200. *Cut short* are attempts without an end, whose tasks were given out
+again.
 """
 
 

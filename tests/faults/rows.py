@@ -8,7 +8,7 @@ from typing import NamedTuple
 from local.run import ROOT
 
 MEASURED = ROOT / "build" / "reliability"
-SECTIONS = ("broker", "network", "database", "worker", "messages", "start")
+SECTIONS = ("broker", "network", "database", "gateway", "worker", "messages", "start")
 
 
 class Row(NamedTuple):
