@@ -26,7 +26,7 @@ def install(app: "Celery", settings: "Settings | None" = None) -> "Celery":
     settings = settings or load(Settings)
     configure(app, settings)
     app.task_cls = "celerykit.task:Task"
-    app.celerykit = Presence(app, settings)
+    app.celerykit = Presence(settings)
     app.steps["worker"].add(PortStep)
     app.steps["consumer"].add(PresenceStep)
     app.steps["consumer"].add(RevocationsStep)

@@ -50,9 +50,7 @@ class Backend(BaseBackend):
     in a thread pool.
     """
 
-    thread_safe = True
     persistent = True
-    supports_autoexpire = False
 
     def __init__(self, app: Any, url: str, **kwargs: Any) -> None:
         super().__init__(app=app, url=url, **kwargs)

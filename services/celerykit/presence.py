@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from billiard.pool import EX_OK, EX_RECYCLE
-from celery import Celery, bootsteps
+from celery import bootsteps
 from celery.worker import state
 from kombu import Connection
 
@@ -23,12 +23,11 @@ DRAIN_SECONDS = 5.0  # that the main loop may take to answer
 class Presence:
     """The worker's state, asked by the threads of its port and changed on Celery's main loop."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._app = app
         self._consumer: Any = None
         self.queues: tuple[str, ...] = settings.queues
-        self.named = False  # whether these are the queues that the command line names
+        self.started = False  # once connected: the queues are those that the command line names
         self._draining = False
         self._asked: float | None = None  # when the main loop was asked for a sign of life it has not given
         self._changing = threading.Lock()
@@ -38,8 +37,6 @@ class Presence:
         """The consumer has its connection; called by its bootstep."""
         if consumer.restart_count > 0:
             metrics.broker_reconnects.inc()
-        else:
-            _count_child_exits(consumer.pool)
         self._consumer, self._asked = consumer, None
         metrics.broker_connected.set(1)
         metrics.prefetch_count.set_function(lambda: consumer.qos.value if consumer.qos else 0)
@@ -126,9 +123,10 @@ class PresenceStep(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         """The consumer has its queues."""
         presence: Presence = c.app.celerykit
-        if not presence.named:  # later a drained worker has none
-            presence.named = True
-            presence.queues = tuple(c.app.amqp.queues.consume_from)
+        if not presence.started:
+            presence.started = True
+            presence.queues = tuple(c.app.amqp.queues.consume_from)  # later a drained worker has none
+            _count_child_exits(c.pool)
         _declare_dead_letters(c.connection, presence.queues)
         presence.connected(c)
 

@@ -1,6 +1,7 @@
 """The durable profile: the kit's settings as Celery's, and the queues they mean."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from kombu import Exchange, Queue
 from celerykit.settings import Settings
 
 PUBLISHED_AT = "x-published-at"
+DELAYED = re.compile(r"^(?:[01]\.){28}")  # what native delayed delivery puts before the routing key
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_send_task_events": settings.task_events,
     }
+
+
+def undelayed(routing_key: str) -> str:
+    """The routing key that a message had before delayed delivery, which is its queue's name."""
+    return DELAYED.sub("", routing_key)
 
 
 def in_whole_seconds(app: Celery, options: dict[str, Any]) -> dict[str, Any]:

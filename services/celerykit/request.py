@@ -4,7 +4,6 @@ The children of a prefork pool die with what they counted: by SIGKILL, by the me
 limit. Celery tells its parent of all of these, through the methods that are extended here.
 """
 
-import re
 import time
 from typing import Any
 from weakref import WeakSet
@@ -23,12 +22,10 @@ from celery.utils.time import maybe_iso8601
 from celery.worker.request import Request as CeleryRequest
 
 from celerykit import metrics
-from celerykit.profile import PUBLISHED_AT
+from celerykit.profile import PUBLISHED_AT, undelayed
 
 # requests that the broker waits for: neither acknowledged nor rejected
 unacknowledged: WeakSet["Request"] = WeakSet()
-
-DELAYED = re.compile(r"^(?:[01]\.){28}")  # what native delayed delivery puts before the routing key
 
 # the first that fits; whatever else a task raises is its failure
 OUTCOMES = (
@@ -50,8 +47,7 @@ class Request(CeleryRequest):
             # as such it is rejected; as anything else it ends the worker, and the next one that gets it
             raise InvalidTaskError(f"the message has another shape than a task's: {error!r}") from error
         self._outcome: str | None = None
-        key = str(self.delivery_info.get("routing_key") or "")
-        self.queue = DELAYED.sub("", key)
+        self.queue = undelayed(str(self.delivery_info.get("routing_key") or ""))
         self._labels = (self.queue, self.name)
         metrics.received.labels(*self._labels, str(bool(self.delivery_info.get("redelivered"))).lower()).inc()
         unacknowledged.add(self)

@@ -14,6 +14,7 @@ from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, P
 from pamqp.commands import Basic
 
 from celerykit.envelope import Message
+from celerykit.profile import undelayed
 
 HEARTBEAT = 20  # seconds
 CONNECT_SECONDS = 10
@@ -24,8 +25,6 @@ REPLY_QUEUE = {
     "x-max-length-bytes": 64 * 1024 * 1024,
     "x-overflow": "drop-head",
 }
-
-DELAY_BITS = 28  # of Celery's native delayed delivery, before the routing key proper
 
 # what a broken connection raises, in all its forms
 BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
@@ -204,7 +203,7 @@ def _exchanges(message: Message) -> list[str]:
     """What the message passes: with a countdown, after the delay, the exchange of its queue."""
     if not message.exchange.startswith("celery_delayed_"):
         return [message.exchange]
-    return [message.exchange, message.routing_key.split(".", DELAY_BITS)[-1]]
+    return [message.exchange, undelayed(message.routing_key)]
 
 
 def _headers(message: Message) -> dict[str, Any]:
@@ -222,6 +221,5 @@ def _properties(message: Message) -> dict[str, Any]:
         "priority",
         "correlation_id",
         "reply_to",
-        "expiration",
     )
     return {name: message.properties[name] for name in names if message.properties.get(name) is not None}

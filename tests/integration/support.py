@@ -106,3 +106,46 @@ def run_worker(**environment):
         check=False,
         timeout=30,
     )
+
+
+PLAIN_TASKS = """
+import os
+import time
+from celery import Celery
+app = Celery("plain", broker=os.environ["BROKER"], backend="rpc://")
+
+@app.task
+def add(x, y):
+    return x + y
+
+@app.task
+def fail():
+    raise KeyError("plain")
+
+@app.task
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+class PlainWorker:
+    """An unmodified Celery app on RabbitMQ, started by hand as its authors do."""
+
+    def __init__(self, folder, broker_url, queue):
+        (folder / "plain.py").write_text(PLAIN_TASKS)
+        log = folder / "log"
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "plain", "worker", "-Q", queue, "-c1", "-lINFO"],
+                cwd=folder,
+                env=os.environ | {"BROKER": broker_url},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        eventually(lambda: " ready." in log.read_text(), what="the plain worker")
+
+    def end(self):
+        os.killpg(self._process.pid, 9)
+        self._process.wait()

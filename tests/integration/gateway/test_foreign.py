@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.integration.gateway.support import PlainWorker
-from tests.integration.support import eventually
+from tests.integration.support import PlainWorker, eventually
 
 pytestmark = pytest.mark.integration
 
