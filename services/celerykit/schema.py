@@ -6,18 +6,21 @@ is simply applied again.
 """
 
 import argparse
-import os
 import sys
+import time
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.constants import CR
 
 from celerykit.database import connect, parse
-from celerykit.settings import PREFIX, SettingsError, check_database_url, exit_with
+from celerykit.settings import Database, load_or_exit
 
 LOCK = "celerykit.schema"
 LOCK_SECONDS = 60
+PAUSE_SECONDS = 1
+UNREACHABLE = {CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_LOST}
 
 STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -109,22 +112,35 @@ def _apply(connection: "Connection[Any]") -> list[int]:
         return list(range(done + 1, len(STEPS) + 1))
 
 
+def _patiently(url: str, seconds: float) -> list[int]:
+    """Upgrade a database that may still be starting: in a new cluster it comes up beside this program."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return upgrade(url)
+        except pymysql.err.OperationalError as error:
+            if error.args[0] not in UNREACHABLE or time.monotonic() + PAUSE_SECONDS > deadline:
+                raise
+            print(f"schema: waiting for the database: {error.args[-1]}", flush=True)  # noqa: T201
+            time.sleep(PAUSE_SECONDS)
+
+
 def main() -> None:
     """`python -m celerykit.schema upgrade`."""
     parser = argparse.ArgumentParser(
         prog="celerykit.schema", description="apply the steps the database lacks"
     )
     parser.add_argument("command", choices=["upgrade"])
-    parser.parse_args()
-    url = os.environ.get(PREFIX + "DATABASE_URL")
-    if not url:
-        exit_with(f"{PREFIX}DATABASE_URL: is required, as mysql://USER:PASSWORD@HOST:PORT/DATABASE")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long to wait for a database that does not answer yet (%(default)s)",
+    )
+    arguments = parser.parse_args()
     try:
-        check_database_url(url)
-    except SettingsError as error:
-        exit_with(str(error))
-    try:
-        steps = upgrade(url)
+        steps = _patiently(load_or_exit(Database).database_url, arguments.wait)
     except (SchemaError, pymysql.MySQLError) as error:
         print(f"schema: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None

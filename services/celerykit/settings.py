@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -23,26 +23,53 @@ class SettingsError(ValueError):
     """A setting is missing or wrong; the message names the variable and what would be right."""
 
 
+DatabaseUrl = Annotated[
+    str,
+    Meta(description="MySQL or MariaDB, as `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded"),
+]
+DatabaseUser = Annotated[str, Meta(description="the user, in place of the one in the URL; not encoded")]
+DatabasePassword = Annotated[
+    str, Meta(description="the password, in place of the one in the URL; not encoded")
+]
+
+
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program needs to know that talks to the broker alone."""
+    """What a program needs to know that talks to the broker alone; `broker_url` is complete."""
 
     broker_url: Annotated[
         str, Meta(description="RabbitMQ, as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, parts URL-encoded")
     ]
+    broker_username: Annotated[
+        str, Meta(description="the user, in place of the one in the URL; not encoded")
+    ] = ""
+    broker_password: Annotated[
+        str, Meta(description="the password, in place of the one in the URL; not encoded")
+    ] = ""
 
     def __post_init__(self) -> None:
         _check_url("BROKER_URL", self.broker_url, ("amqp", "amqps"))
+        url = with_login(self.broker_url, self.broker_username, self.broker_password)
+        msgspec.structs.force_setattr(self, "broker_url", url)
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program needs to know that talks to the database alone; `database_url` is complete."""
+
+    database_url: DatabaseUrl
+    database_username: DatabaseUser = ""
+    database_password: DatabasePassword = ""
+
+    def __post_init__(self) -> None:
+        _complete_database_url(self)
 
 
 class Settings(Broker, frozen=True, kw_only=True):
     """What a Celery application of the kit needs to know, in the kit's own words."""
 
-    database_url: Annotated[
-        str,
-        Meta(
-            description="MySQL or MariaDB, as `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded"
-        ),
-    ]
+    # Those of Database: a struct can have only one base with fields.
+    database_url: DatabaseUrl
+    database_username: DatabaseUser = ""
+    database_password: DatabasePassword = ""
     queues: Annotated[
         tuple[str, ...],
         Meta(description="the queues that a worker consumes, with commas"),
@@ -103,7 +130,7 @@ class Settings(Broker, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_database_url(self.database_url)
+        _complete_database_url(self)
         for queue in self.queues or ("",):
             if wrong := wrong_queue(queue):
                 raise SettingsError(f"{PREFIX}QUEUES: {wrong}")
@@ -129,11 +156,25 @@ def wrong_queue(name: str) -> str | None:
     )
 
 
-def check_database_url(url: str) -> None:
-    """Raise SettingsError if this is no URL of a MySQL database."""
+def with_login(url: str, username: str, password: str) -> str:
+    """Put a user and a password, where given, in place of the URL's own."""
+    parts = urlsplit(url)
+    login, _, address = parts.netloc.rpartition("@")
+    old_username, _, old_password = login.partition(":")
+    username = quote(username, safe="") or old_username
+    password = quote(password, safe="") or old_password
+    if not (username or password):
+        return url
+    return parts._replace(netloc=f"{username}:{password}@{address}").geturl()
+
+
+def _complete_database_url(settings: "Database | Settings") -> None:
+    url = settings.database_url
     _check_url("DATABASE_URL", url, ("mysql",))
     if not urlsplit(url).path.strip("/"):
         raise SettingsError(f"{PREFIX}DATABASE_URL: the path must name a database: mysql://…/DATABASE")
+    url = with_login(url, settings.database_username, settings.database_password)
+    msgspec.structs.force_setattr(settings, "database_url", url)
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:

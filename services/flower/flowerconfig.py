@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from celerykit.settings import exit_with, load_or_exit
+from celerykit.settings import Broker, exit_with, load_or_exit, with_login
 
 PREFIX = "CELERYKIT_FLOWER_"
 
@@ -22,7 +22,10 @@ class FlowerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=1, le=65535, description="port that Flower listens on")] = 5555
     broker_api: Annotated[
         str,
-        Meta(description="the broker's management API, `http://USER:PASSWORD@HOST:15672/api/`"),
+        Meta(
+            description="the broker's management API, `http://USER:PASSWORD@HOST:15672/api/`;"
+            " CELERYKIT_BROKER_USERNAME and _PASSWORD go in place of its own"
+        ),
     ] = ""
     url_prefix: Annotated[str, Meta(description="path under which Flower is reached behind a proxy")] = ""
     read_only: Annotated[bool, Meta(description="show, but never revoke tasks or stop workers")] = True
@@ -45,6 +48,7 @@ read_only = settings.read_only
 max_tasks = settings.max_tasks
 purge_offline_workers = settings.purge_offline_workers
 if settings.broker_api:
-    broker_api = settings.broker_api
+    _broker = load_or_exit(Broker)
+    broker_api = with_login(settings.broker_api, _broker.broker_username, _broker.broker_password)
 if settings.url_prefix:
     url_prefix = settings.url_prefix

@@ -2,7 +2,7 @@
 
 import pytest
 
-from celerykit.settings import Settings, SettingsError, load, load_or_exit
+from celerykit.settings import Database, Settings, SettingsError, load, load_or_exit
 
 GOOD = {
     "CELERYKIT_BROKER_URL": "amqp://kit:p%40ss@rabbitmq:5672/%2F",
@@ -65,3 +65,24 @@ def test_an_error_shows_no_password():
     with pytest.raises(SettingsError) as refused:
         load(Settings, GOOD | {"CELERYKIT_BROKER_URL": "http://kit:s3cret@host/"})
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_user_and_a_password_of_their_own_go_encoded_in_place_of_those_in_the_url():
+    settings = load(
+        Settings,
+        GOOD
+        | {
+            "CELERYKIT_BROKER_URL": "amqp://rabbitmq:5672/%2F",
+            "CELERYKIT_BROKER_USERNAME": "kit",
+            "CELERYKIT_BROKER_PASSWORD": "p@ss:/#%",
+            "CELERYKIT_DATABASE_PASSWORD": "s p",
+        },
+    )
+    assert settings.broker_url == "amqp://kit:p%40ss%3A%2F%23%25@rabbitmq:5672/%2F"
+    assert settings.database_url == "mysql://kit:s%20p@mysql:3306/kit"
+
+
+def test_the_database_alone_is_read_and_checked_as_with_all_the_rest():
+    assert load(Database, GOOD).database_url == GOOD["CELERYKIT_DATABASE_URL"]
+    with pytest.raises(SettingsError, match="must name a database"):
+        load(Database, {"CELERYKIT_DATABASE_URL": "mysql://kit@host"})
