@@ -219,6 +219,8 @@ class Prometheus:
         require_free("prometheus", self.run.ports.prometheus)
         ports, home = self.run.ports, self.run.folder("prometheus")
         shutil.copyfile(ROOT / "monitoring" / "prometheus.yml", home / "prometheus.yml")
+        shutil.rmtree(home / "rules", ignore_errors=True)
+        shutil.copytree(ROOT / "monitoring" / "rules", home / "rules")
         jobs = {
             "kit-rabbitmq": ports.rabbitmq_metrics,
             "kit-gateway": ports.gateway,

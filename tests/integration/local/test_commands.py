@@ -81,7 +81,8 @@ def test_up_keeps_it_running_and_down_lets_the_running_task_end(kit: Kit) -> Non
     assert "/mysql_query/1" in said
     before = {process.pid for process in kit.run.processes.strays()}
     assert listening(kit) <= {HOST, "::1"}
-    jobs = ("kit-rabbitmq", "kit-gateway", "kit-worker", "kit-autoscaler", "kit-flower")
+    parts = ("rabbitmq", "rabbitmq-node", "gateway", "worker", "autoscaler", "flower")
+    jobs = [f"kit-{part}" for part in parts]
     until(lambda: scraped(kit) == dict.fromkeys(jobs, "up"))
 
     code, said = finish(kit, "up")
