@@ -5,6 +5,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -36,8 +37,9 @@ AUTOSCALER = """\
 
 `autoscaler --config FILE`; [autoscaler.md](autoscaler.md) tells what the keys do. The file is read again
 when it changes: a good new one takes effect at the next tick, a bad one is refused and the old one stays. A
-change of `actuator`, `host`, `port` or `prometheusUrl` takes a restart. The one variable is
-`CELERYKIT_DRAIN_TOKEN`, as for the workers, to which all of the autoscaler's environment is handed on.
+change of `actuator`, `host`, `port` or `prometheusUrl` takes a restart. The variable `CELERYKIT_DRAIN_TOKEN`
+is the workers'. With `processes`, all of the environment is handed on to the workers; with `kubernetes`,
+`POD_NAME` tells several autoscalers apart, and `KUBECONFIG` leads to the cluster from outside of it.
 
 | key | default | what it is |
 | --- | --- | --- |
@@ -73,16 +75,23 @@ def keys(kind: Any, path: str = "") -> list[str]:
         below = field.type
         while get_origin(below) is Annotated:
             below = get_args(below)[0]
-        if get_origin(below) is dict:
+        if get_origin(below) is dict and is_section(get_args(below)[1]):
             rows += keys(get_args(below)[1], f"{key}.NAME.")
-        elif isinstance(below, type) and issubclass(below, msgspec.Struct):
-            if tag := below.__struct_config__.tag:
-                rows.append(f"| `{key}.kind` | required | `{tag}`: {(below.__doc__ or '').splitlines()[0]} |")
+        elif isinstance(below, UnionType):
+            for section in get_args(below):
+                what = f"`{section.__struct_config__.tag}`: {(section.__doc__ or '').splitlines()[0]}"
+                rows += [f"| `{key}.kind` | required | {what} |", *keys(section, f"{key}.")]
+        elif is_section(below):
             rows += keys(below, f"{key}.")
         else:
             default = "required" if field.required else shown(field.default)
             rows.append(f"| `{key}` | {default} | {described(field)} |")
     return rows
+
+
+def is_section(kind: object) -> bool:
+    """Whether a key has keys below it."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def shown(default: object) -> str:

@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from prometheus_client import REGISTRY, disable_created_metrics
 from tornado.httpserver import HTTPServer
 
-from autoscaler.actuators import ActuationError
-from autoscaler.actuators.processes import ProcessActuator
-from autoscaler.config import Config, ConfigError
+from autoscaler.actuators import ActuationError, Actuator
+from autoscaler.config import Config, ConfigError, Kubernetes
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
 
 TOKEN = "CELERYKIT_DRAIN_TOKEN"  # noqa: S105  # the name of the variable
+IDENTITY = "POD_NAME"
 
 
 class JsonFormatter(logging.Formatter):
@@ -71,7 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(str(error))
 
 
-def _actuator(config: Config, token: str) -> ProcessActuator:
+def _actuator(config: Config, token: str) -> Actuator:
+    """Make the configured actuator, and load only what that one needs."""
+    if isinstance(config.actuator, Kubernetes):
+        from autoscaler.actuators.kubernetes import KubernetesActuator
+
+        identity = os.environ.get(IDENTITY, "")
+        if not identity:
+            _exit(f"{IDENTITY}: is required with actuator.kind kubernetes: the name of this autoscaler's pod")
+        timeout = min(QUERY_SECONDS, config.tick_seconds)
+        return KubernetesActuator(config.actuator, token, identity, timeout)
+    from autoscaler.actuators.processes import ProcessActuator
+
     try:
         return ProcessActuator(config.actuator, token)
     except OSError as error:
@@ -97,12 +108,17 @@ async def _serve(file: ConfigFile, token: str) -> None:
                 _exit(f"port: {config.port} on {config.host} is taken; choose a free one")
             _exit(f"host, port: cannot listen on {config.host}:{config.port}: {error}")
         stack.callback(server.stop)
+        acting = asyncio.create_task(actuator.run())
         ticking = asyncio.create_task(loop.run())
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if ticking.done():
-            await ticking  # a fault of ours: end with its traceback, the workers go on
-        ticking.cancel()
+        done, _ = await asyncio.wait({acting, ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        # In this order: who gives the lease back must not act any more.
+        tasks: tuple[asyncio.Task[Any], ...] = (stopping, ticking, acting)
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait({task})
+        for task in done - {stopping}:
+            task.result()  # a fault of ours: end with its traceback, the workers go on
 
 
 def _exit(message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """The configuration: one YAML file, camelCase keys, everything checked before anything starts."""
 
 import re
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ Seconds = Annotated[float, Meta(ge=0, le=WEEK)]
 Period = Annotated[float, Meta(gt=0, le=WEEK)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(min_length=1)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 PoolName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
 
 
@@ -131,12 +133,23 @@ class Processes(_Section, frozen=True, kw_only=True, tag_field="kind", tag="proc
     host: Annotated[Text, Meta(description="the address of these ports")] = "127.0.0.1"
 
 
+class Kubernetes(_Section, frozen=True, kw_only=True, tag_field="kind", tag="kubernetes"):
+    """Workers are the pods of Deployments."""
+
+    namespace: Annotated[Name, Meta(description="where the Deployments are")]
+    lease: Annotated[
+        Name, Meta(description="the Lease by which one of several autoscalers is the one that acts")
+    ]
+    deployments: Annotated[dict[PoolName, Name], Meta(min_length=1, description="each pool's Deployment")]
+    worker_port: Annotated[Port, Meta(description="the workers' own HTTP port")] = 8001
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
     prometheus_url: Annotated[Text, Meta(description="Prometheus, as `http://HOST:PORT`")]
     worker: Annotated[WorkerSection, Meta(description="the pools of workers")]
-    actuator: Annotated[Processes, Meta(description="what starts and ends workers")]
+    actuator: Annotated[Processes | Kubernetes, Meta(description="what starts and ends workers")]
     host: Annotated[Text, Meta(description="address of the autoscaler's own HTTP port")] = "0.0.0.0"
     port: Annotated[Port, Meta(description="the autoscaler's own HTTP port")] = 8002
     tick_seconds: Annotated[float, Meta(gt=0, le=60, description="time between two decisions")] = 5
@@ -151,12 +164,21 @@ class Config(_Section, frozen=True, kw_only=True):
                     f" ({pool.autoscale.metric_max_age_seconds:g}) must be above tickSeconds"
                     f" ({self.tick_seconds:g})"
                 )
-        most = sum(pool.autoscale.max_workers for pool in self.worker.pools.values())
-        if most > len(self.actuator.ports):
-            raise ValueError(
-                f"actuator.ports: {len(self.actuator.ports)} ports are too few for {most} workers,"
-                " the sum of maxWorkers over all pools"
-            )
+        if isinstance(self.actuator, Processes):
+            most = sum(pool.autoscale.max_workers for pool in self.worker.pools.values())
+            if most > len(self.actuator.ports):
+                raise ValueError(
+                    f"actuator.ports: {len(self.actuator.ports)} ports are too few for {most} workers,"
+                    " the sum of maxWorkers over all pools"
+                )
+        else:
+            for name in self.worker.pools:
+                if name not in self.actuator.deployments:
+                    raise ValueError(f"actuator.deployments: must name the Deployment of the pool {name!r}")
+            names = [*self.actuator.deployments.values()]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"actuator.deployments: {name!r} is named for two pools")
 
 
 def _is_http(url: str) -> bool:
@@ -183,26 +205,35 @@ def parse(text: bytes) -> Config:
 
 
 def _told(message: str, raw: Any) -> str:
-    """Put the key first, with the pool's name, and tell the known keys where one is unknown."""
+    """Put the key first, with the pool's name, and tell the known keys or values where one is unknown."""
     what, _, where = message.partition(" - at `")
     path = where.replace("key` in `", "").strip("`").removeprefix("$").removeprefix(".")
-    if "[...]" in path:  # msgspec does not say which pool: the first that fails is the one
-        for name, pool in raw["worker"]["pools"].items():
+    if "[...]" in path:  # msgspec does not say which entry: the first that fails is the one
+        above, _, _ = path.partition("[...]")
+        entries, kind = raw, _section(above, raw)
+        for key in above.split("."):
+            entries = entries[key]
+        for name, entry in entries.items():
             try:
-                msgspec.convert(pool, Pool)
+                msgspec.convert({name: entry}, kind)
             except msgspec.ValidationError:
                 path = path.replace("[...]", f".{name}")
                 break
     if "unknown field" in what:
-        keys = ", ".join(field.encode_name for field in msgspec.structs.fields(_section(path)))
+        keys = ", ".join(field.encode_name for field in msgspec.structs.fields(_section(path, raw)))
         what = re.sub(r"^Object contains unknown", "unknown", what) + f"; known are {keys}"
+    elif "Invalid enum value" in what:
+        what += f"; known are {', '.join(get_args(_section(path, raw)))}"
+    elif path == "actuator.kind":
+        what += f"; known are {', '.join(str(one.__struct_config__.tag) for one in (Processes, Kubernetes))}"
     return f"{path}: {what}" if path else what
 
 
-def _section(path: str) -> type[msgspec.Struct]:
-    """Find the section that a path of keys leads to."""
+def _section(path: str, raw: Any) -> Any:
+    """Find the type that a path of keys leads to."""
     kind: Any = Config
     for key in filter(None, path.split(".")):
+        raw = raw[key]
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
         else:
@@ -210,5 +241,6 @@ def _section(path: str) -> type[msgspec.Struct]:
             kind = fields[key]
         while get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
-    section: type[msgspec.Struct] = kind
-    return section
+        if isinstance(kind, UnionType):
+            kind = next(one for one in get_args(kind) if one.__struct_config__.tag == raw["kind"])
+    return kind

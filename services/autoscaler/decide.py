@@ -14,9 +14,15 @@ def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tu
     """
     fleet = estimate.observation.fleet
     wanted = len(fleet.serving)
-    state = _watch(state, estimate, scale, now)
+    state = watch(state, estimate, scale, now)
     number, reason, why = _number(state, estimate, wanted, scale, now)
     words = f"{estimate.words}; {why}" if estimate.words else why
+    action = Action.UP if number > wanted else Action.DOWN if number < wanted else Action.HOLD
+    if obstacle := fleet.obstacle(action):
+        # Workers that drain may be recalled all the same: they are there.
+        number = min(number, wanted + len(fleet.draining)) if action is Action.UP else wanted
+        but = "" if action is Action.HOLD else f", but {number} for now"
+        reason, words = obstacle.reason, f"{obstacle.words}; {words}{but}"
     if number > wanted:
         return _more(fleet, number - wanted, reason, words), state
     if number < wanted:
@@ -33,7 +39,7 @@ def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tu
     return Decision(number, Action.HOLD, reason, words), state
 
 
-def _watch(state: State, estimate: Estimate, scale: Autoscale, now: float) -> State:
+def watch(state: State, estimate: Estimate, scale: Autoscale, now: float) -> State:
     """Remember what was asked for; a gap in the data begins a new watch."""
     if estimate.workers is None:
         return state

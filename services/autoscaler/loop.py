@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from autoscaler import config as configuration
 from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Pool
-from autoscaler.decide import decide
+from autoscaler.decide import decide, watch
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Fleet, Observation, Reason, State
 from autoscaler.policies import estimate
@@ -75,13 +75,24 @@ class Loop:
     ) -> None:
         self.file = file
         self.latest: dict[str, Tick] = {}
+        self.unseen: dict[str, str] = {}  # pools whose workers were never seen, and why
         self.changes: dict[str, deque[Tick]] = {}
-        self.metrics = Metrics(registry, lambda: self.latest)
+        self.metrics = Metrics(registry, lambda: self.latest, lambda: actuator.leading)
         self._prometheus = prometheus
         self._actuator = actuator
         self._clock = clock
         self._states: dict[str, State] = {}
         self._pools: Mapping[str, Pool] = {}
+
+    @property
+    def leading(self) -> bool:
+        """Whether we act, and do not only follow."""
+        return self._actuator.leading
+
+    @property
+    def leader(self) -> str:
+        """Name who acts, where there may be several of us."""
+        return self._actuator.leader
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -100,6 +111,9 @@ class Loop:
     async def tick(self) -> None:
         """Look at everything once, and act on every pool."""
         self._reload()
+        if not self._actuator.leading:
+            await self._follow()
+            return
         observations, fleets = await asyncio.gather(
             self._prometheus.observe(self._pools), self._actuator.fleets()
         )
@@ -107,7 +121,17 @@ class Loop:
             seen = replace(observations[name], fleet=fleets.get(name, Fleet()))
             await self._scale(name, pool, seen)
         for name in fleets.keys() - self._pools.keys():
-            await self._dissolve(name, fleets[name])
+            if not fleets[name].unknown:
+                await self._dissolve(name, fleets[name])
+
+    async def _follow(self) -> None:
+        """Only watch what is asked for, so as to know the down window when it is our turn."""
+        self.latest.clear()
+        self.unseen.clear()
+        now = self._clock()
+        for name, seen in (await self._prometheus.observe(self._pools)).items():
+            scale = self._pools[name].autoscale
+            self._states[name] = watch(self._states[name], estimate(seen, scale), scale, now)
 
     def _reload(self) -> None:
         changed = self.file.reload()
@@ -120,8 +144,8 @@ class Loop:
             return
         logger.info("configuration", extra={"pools": list(pools)})
         for name in self._pools.keys() - pools.keys():
-            logger.warning("pool %s is no longer configured; its workers end when they are empty", name)
-            for known in (self.latest, self.changes, self._states):
+            logger.warning("pool %s is no longer configured", name)
+            for known in (self.latest, self.unseen, self.changes, self._states):
                 known.pop(name, None)
         for name, pool in pools.items():
             state = self._states.get(name, State())
@@ -142,15 +166,26 @@ class Loop:
             logger.warning("pool %s: %s", name, error)
 
     async def _scale(self, name: str, pool: Pool, seen: Observation) -> None:
-        asked = estimate(seen, pool.autoscale)
-        decision, self._states[name] = decide(self._states[name], asked, pool.autoscale, self._clock())
-        problem = None
-        try:
-            await self._actuator.act(name, pool, decision)
-        except (ActuationError, OSError) as error:
-            problem = str(error)
-            self.metrics.failed_actions.labels(name).inc()
         before = self.latest.get(name)
+        if seen.fleet.unknown and before is None:  # there is nothing to hold yet
+            self._unseen(name, seen.fleet.unknown)
+            return
+        self.unseen.pop(name, None)
+        problem = seen.fleet.unknown or None
+        if problem and before:
+            seen = replace(seen, fleet=replace(before.estimate.observation.fleet, unknown=problem))
+            asked = estimate(seen, pool.autoscale)
+            self._states[name] = watch(self._states[name], asked, pool.autoscale, self._clock())
+            decision = Decision(before.decision.workers, Action.HOLD, Reason.FLEET_UNKNOWN, problem)
+        else:
+            asked = estimate(seen, pool.autoscale)
+            decision, self._states[name] = decide(self._states[name], asked, pool.autoscale, self._clock())
+            try:
+                await self._actuator.act(name, pool, decision)
+            except (ActuationError, OSError) as error:
+                problem = str(error)
+        if problem:
+            self.metrics.failed_actions.labels(name).inc()
         at = time.time()
         known_at = at if seen.problem is None else before.known_at if before else 0.0
         tick = Tick(at, pool.autoscale, asked, decision, known_at, problem)
@@ -158,7 +193,15 @@ class Loop:
         self.metrics.decisions.labels(name, decision.action, decision.reason).inc()
         if before is None or _news(before, tick):
             self.changes[name].append(tick)
+            self._actuator.tell(name, decision, problem)
             logger.info("decision", extra={"pool": name} | summary(tick))
+
+    def _unseen(self, name: str, problem: str) -> None:
+        """There is nothing to hold yet: nothing is decided."""
+        self.metrics.failed_actions.labels(name).inc()
+        if self.unseen.get(name) != problem:
+            logger.error("pool %s: %s", name, problem)
+        self.unseen[name] = problem
 
 
 def _news(before: Tick, now: Tick) -> bool:

@@ -69,7 +69,12 @@ _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
 class Metrics:
     """All metrics of one autoscaler. `ticks` gives the latest tick of each pool at every scrape."""
 
-    def __init__(self, registry: CollectorRegistry, ticks: Callable[[], Mapping[str, Tick]]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        ticks: Callable[[], Mapping[str, Tick]],
+        leading: Callable[[], bool],
+    ) -> None:
         self._ticks = ticks
         self.registry = registry
         self.decisions = Counter(
@@ -93,6 +98,8 @@ class Metrics:
         self.loop_lag = Gauge(
             "autoscaler_loop_lag_seconds", "How late the last tick began", registry=registry
         )
+        leader = Gauge("autoscaler_leader", "1 if this autoscaler acts, 0 if it follows", registry=registry)
+        leader.set_function(leading)
         for outcome in ("accepted", "refused"):
             self.reloads.labels(outcome)
         build = Gauge("kit_build_info", "What runs here", ["version", "component"], registry=registry)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 
 class Action(StrEnum):
     """What a decision does to the number of workers."""
@@ -29,6 +31,26 @@ class Reason(StrEnum):
     HOLD_STALE_METRICS = "HoldStaleMetrics"  # a series is missing, too old, or no number
     QUERY_ERROR = "QueryError"  # Prometheus did not answer, or not with data
     SEVERAL_SERIES = "SeveralSeries"  # two series claim to be the same queue
+    FLEET_UNKNOWN = "FleetUnknown"  # the workers could not be looked at
+    VICTIMS_AMBIGUOUS = "VictimsAmbiguous"  # fewer replicas could end another pod than the drained ones
+    PAUSED = "Paused"  # something else scales the same Deployment
+    UNSCHEDULABLE = "Unschedulable"  # no node has room for a new worker
+    NOT_STARTING = "NotStarting"  # new workers have no image, or end again and again before they are ready
+
+
+# Holds that somebody should look at.
+TROUBLES = frozenset(
+    {
+        Reason.HOLD_STALE_METRICS,
+        Reason.QUERY_ERROR,
+        Reason.SEVERAL_SERIES,
+        Reason.FLEET_UNKNOWN,
+        Reason.VICTIMS_AMBIGUOUS,
+        Reason.PAUSED,
+        Reason.UNSCHEDULABLE,
+        Reason.NOT_STARTING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +61,20 @@ class Signal:
     name: str  # ready | unacknowledged
     value: float
     age_seconds: float
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a worker says of itself."""
+
+    ready: bool = False
+    draining: bool = False
+    active: int = 0
+    reserved: int = 0
+
+    @property
+    def drained(self) -> bool:
+        """It takes no tasks and has none."""
+        return self.draining and self.active == 0 and self.reserved == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +90,21 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a pool's number must not rise, fall or, with HOLD, why it is held whatever the backlog says."""
+
+    reason: Reason
+    words: str
+    bars: frozenset[Action]
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The workers of one pool."""
 
     workers: tuple[Worker, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    unknown: str = ""  # why the workers could not be looked at; they are then those of the last look
 
     @property
     def serving(self) -> tuple[Worker, ...]:
@@ -68,6 +115,10 @@ class Fleet:
     def draining(self) -> tuple[Worker, ...]:
         """The workers that take no more tasks and end when they are empty."""
         return tuple(worker for worker in self.workers if worker.draining_seconds is not None)
+
+    def obstacle(self, action: Action) -> Obstacle | None:
+        """Find what bars an action."""
+        return next((obstacle for obstacle in self.obstacles if action in obstacle.bars), None)
 
     @property
     def ready(self) -> int:

@@ -36,9 +36,9 @@ def health(loop: Loop) -> Page:
 
 
 def readiness(loop: Loop) -> Page:
-    """Ready once there was a decision."""
-    ready = bool(loop.latest)
-    return _json({"ready": ready}, 200 if ready else 503)
+    """Ready once there was a decision, or another autoscaler decides."""
+    ready = bool(loop.latest) if loop.leading else bool(loop.leader)
+    return _json({"ready": ready, "problems": loop.unseen}, 200 if ready else 503)
 
 
 def metrics(loop: Loop) -> Page:
@@ -51,6 +51,9 @@ def explain(loop: Loop) -> Page:
     return _json(
         {
             "config": {"file": str(loop.file.path), "problem": loop.file.problem},
+            "leading": loop.leading,
+            "leader": loop.leader or None,
+            "unseen": loop.unseen,
             "pools": {
                 name: _pool(tick) | {"decisions": [_decision(past) for past in reversed(loop.changes[name])]}
                 for name, tick in loop.latest.items()

@@ -23,15 +23,14 @@ from typing import Literal
 
 import msgspec
 import psutil
-from tornado.httpclient import AsyncHTTPClient, HTTPError
 
 from autoscaler.actuators import ActuationError
+from autoscaler.actuators.workers import Workers
 from autoscaler.config import Pool, Processes
-from autoscaler.model import Decision, Fleet, Worker
+from autoscaler.model import Answer, Decision, Fleet, Worker
 
 TARGETS = "targets.json"
 REMOVED_KEPT = 200  # a worker that crashes for days must not fill the disk
-ANSWER_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +52,14 @@ class Record(msgspec.Struct, kw_only=True, rename="camel"):
     exit_code: int | None = None
 
 
-class Answer(msgspec.Struct):
-    """What a worker says of itself."""
-
-    ready: bool = False
-    draining: bool = False
-    active: int = 0
-    reserved: int = 0
-
-    @property
-    def drained(self) -> bool:
-        """It takes no tasks and has none."""
-        return self.draining and self.active == 0 and self.reserved == 0
-
-
 class ProcessActuator:
     """The workers of one directory. Raises ActuationError if another autoscaler has it."""
 
+    leading = True  # whoever has the directory
+    leader = ""
+
     def __init__(self, config: Processes, token: str) -> None:
         self._config = config
-        self._token = token
         self._directory = Path(config.directory)
         self._removed = self._directory / "removed"
         self._removed.mkdir(parents=True, exist_ok=True)
@@ -83,7 +70,7 @@ class ProcessActuator:
         except OSError as error:
             self._lock.close()
             raise ActuationError(f"{self._directory}: another autoscaler runs its workers here") from error
-        self._http = AsyncHTTPClient(force_instance=True, max_clients=100, max_body_size=65536)
+        self._workers = Workers(token)
         self._records: dict[str, Record] = {}
         self._answers: dict[str, Answer] = {}
         self._young: set[str] = set()  # started by us and not ready yet
@@ -94,8 +81,15 @@ class ProcessActuator:
 
     def close(self) -> None:
         """Leave the workers running."""
-        self._http.close()
+        self._workers.close()
         self._lock.close()
+
+    async def run(self) -> None:
+        """Nothing goes on between ticks."""
+        await asyncio.Event().wait()
+
+    def tell(self, name: str, decision: Decision, problem: str | None) -> None:
+        """The log has it; nobody else listens."""
 
     async def fleets(self) -> Mapping[str, Fleet]:
         """Look which processes live and ask each how it is."""
@@ -104,7 +98,9 @@ class ProcessActuator:
                 self._bury(record)
         self._publish()
         records = list(self._records.values())
-        answers = await asyncio.gather(*(self._ask(record, "GET", "/readyz") for record in records))
+        answers = await asyncio.gather(
+            *(self._workers.state(record.name, self._config.host, record.port) for record in records)
+        )
         self._answers = {
             record.name: answer for record, answer in zip(records, answers, strict=True) if answer
         }
@@ -146,7 +142,7 @@ class ProcessActuator:
 
     async def _drain(self, record: Record) -> str | None:
         before = self._answers.get(record.name)
-        answer = await self._ask(record, "POST", "/drain")
+        answer = await self._workers.tell(record.name, self._config.host, record.port, "/drain")
         if answer is None:
             return f"{record.name} does not answer to /drain"
         # Empty twice, a tick apart: a task that was on its way when it stopped consuming shows by then.
@@ -156,29 +152,9 @@ class ProcessActuator:
         return None
 
     async def _undrain(self, record: Record) -> str | None:
-        if await self._ask(record, "POST", "/undrain") is None:
+        if await self._workers.tell(record.name, self._config.host, record.port, "/undrain") is None:
             return f"{record.name} does not answer to /undrain"
         return None
-
-    async def _ask(self, record: Record, method: str, path: str) -> Answer | None:
-        """Ask a worker; None is no usable answer, which for a worker that just starts is the rule."""
-        try:
-            response = await self._http.fetch(
-                f"http://{self._config.host}:{record.port}{path}",
-                method=method,
-                body="" if method == "POST" else None,
-                headers={"Authorization": f"Bearer {self._token}"} if method == "POST" else None,
-                raise_error=False,
-                follow_redirects=False,
-                connect_timeout=ANSWER_SECONDS,
-                request_timeout=ANSWER_SECONDS,
-            )
-            if response.code not in {200, 503}:  # 503: not ready, with the same body
-                logger.warning("%s answers HTTP %d to %s", record.name, response.code, path)
-                return None
-            return msgspec.json.decode(response.body, type=Answer)
-        except (HTTPError, OSError, msgspec.DecodeError):
-            return None
 
     def _start(self, pool_name: str, pool: Pool) -> str | None:
         """Start one worker; a text says why it could not be."""

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from autoscaler.config import Autoscale, Config, ConfigError, parse
+from autoscaler.config import Autoscale, Config, ConfigError, Kubernetes, parse
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -125,3 +125,43 @@ def test_what_is_no_configuration_at_all_is_said_in_one_line(text: bytes, messag
 def test_the_message_names_the_pool_that_is_wrong_and_not_the_first() -> None:
     with pytest.raises(ConfigError, match=r"^worker\.pools\.gpu\.autoscale\.maxWorkers: "):
         parsed(**{"worker.pools.gpu.autoscale": {"maxWorkers": "x"}})
+
+
+KUBERNETES = {
+    "kind": "kubernetes",
+    "namespace": "kit",
+    "lease": "kit-autoscaler",
+    "deployments": {"default": "kit-worker-default", "gpu": "kit-worker-gpu"},
+}
+
+
+def test_workers_may_be_the_pods_of_deployments() -> None:
+    actuator = parsed(actuator=KUBERNETES).actuator
+    assert isinstance(actuator, Kubernetes)
+    assert (actuator.worker_port, actuator.deployments["gpu"]) == (8001, "kit-worker-gpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("namespace", ..., "actuator: Object missing required field `namespace`"),
+        ("namespace", "Kit", "actuator.namespace: Expected `str` matching regex"),
+        ("lease", "", "actuator.lease: Expected `str` matching regex"),
+        ("workerPort", 0, "actuator.workerPort: Expected `int` >= 1"),
+        ("ports", {}, "actuator: unknown field `ports`; known are namespace, lease, deployments, workerPort"),
+        ("deployments", {}, "actuator.deployments: Expected `object` of length >= 1"),
+        ("deployments", {"default": "a"}, "actuator.deployments: must name the Deployment of the pool 'gpu'"),
+        (
+            "deployments",
+            {"default": "a", "gpu": "A"},
+            "actuator.deployments.gpu: Expected `str` matching regex",
+        ),
+        ("deployments", {"default": "a", "gpu": "a"}, "actuator.deployments: 'a' is named for two pools"),
+    ],
+)
+def test_a_wrong_key_of_the_cluster_is_named_in_one_line(key: str, value: Any, message: str) -> None:
+    actuator = {k: v for k, v in (KUBERNETES | {key: value}).items() if v is not ...}
+    with pytest.raises(ConfigError) as error:
+        parsed(actuator=actuator)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from autoscaler.config import Autoscale
 from autoscaler.decide import decide
-from autoscaler.model import Action, Decision, Fleet, Observation, Reason, Signal, State, Worker
+from autoscaler.model import (
+    Action,
+    Decision,
+    Fleet,
+    Observation,
+    Obstacle,
+    Reason,
+    Signal,
+    State,
+    Worker,
+)
 from autoscaler.policies import estimate
 
 BAD = (Reason.HOLD_STALE_METRICS, Reason.QUERY_ERROR, Reason.SEVERAL_SERIES)
@@ -172,6 +182,43 @@ def test_a_drain_that_takes_too_long_is_recalled_and_not_begun_again_at_once() -
     assert (set(decision.recall), decision.workers) == ({"d0", "d1"}, 3)
     decision, _ = step(0, 3, state, now=NOW + 5)
     assert (decision.workers, decision.reason) == (3, Reason.COOLDOWN)
+
+
+def barred(*actions: Action, workers: Fleet, reason: Reason = Reason.UNSCHEDULABLE) -> Fleet:
+    return replace(workers, obstacles=(Obstacle(reason, "the obstacle", frozenset(actions)),))
+
+
+@pytest.mark.parametrize(
+    ("bars", "backlog", "expected", "reason"),
+    [
+        ((Action.UP,), 100, 4, Reason.UNSCHEDULABLE),
+        ((Action.UP,), 0, 1, Reason.IDLE),
+        ((Action.UP,), 30, 4, Reason.DEADBAND),
+        ((Action.DOWN,), 0, 4, Reason.UNSCHEDULABLE),
+        ((Action.DOWN,), 100, 10, Reason.DRAIN_BACKLOG),
+        ((Action.HOLD,), 30, 4, Reason.UNSCHEDULABLE),
+        ((Action.HOLD,), 100, 10, Reason.DRAIN_BACKLOG),
+    ],
+)
+def test_an_obstacle_holds_what_it_bars_and_tells_itself(
+    bars: tuple[Action, ...], backlog: int, expected: int, reason: Reason
+) -> None:
+    decision, state = step(backlog, barred(*bars, workers=fleet(4)))
+    assert (decision.workers, decision.reason) == (expected, reason)
+    if reason is Reason.UNSCHEDULABLE:
+        assert decision.action is Action.HOLD
+        assert decision.words.startswith("the obstacle; backlog")
+        assert state.stepped_down == -math.inf
+
+
+def test_workers_that_are_there_are_recalled_past_an_obstacle() -> None:
+    decision, _ = step(100, barred(Action.UP, workers=fleet(4, draining=2)))
+    assert (decision.workers, decision.start, set(decision.recall)) == (6, 0, {"d0", "d1"})
+
+
+def test_a_drain_that_takes_too_long_is_recalled_past_an_obstacle() -> None:
+    decision, _ = step(30, barred(Action.HOLD, workers=fleet(4, draining=1, draining_seconds=601)))
+    assert (decision.reason, decision.recall) == (Reason.RECALLED, ("d0",))
 
 
 scales = st.builds(

@@ -29,8 +29,20 @@ class FakeActuator:
         self.workers: dict[str, tuple[Worker, ...]] = {}
         self.decisions: list[tuple[str, Decision]] = []
         self.problem = ""
+        self.unknown = ""
+        self.leading = True
+        self.leader = ""
+        self.told: list[tuple[str, str]] = []
+
+    async def run(self) -> None:
+        pass
+
+    def tell(self, name: str, decision: Decision, problem: str | None) -> None:
+        self.told.append((name, decision.reason))
 
     async def fleets(self) -> Mapping[str, Fleet]:
+        if self.unknown:
+            return {pool: Fleet(unknown=self.unknown) for pool in ("default", *self.workers)}
         return {pool: Fleet(workers) for pool, workers in self.workers.items()}
 
     async def act(self, name: str, pool: Pool, decision: Decision) -> None:
@@ -274,6 +286,87 @@ async def test_readiness_follows_the_first_decision(bench: Bench, get: Any) -> N
     scraped = await get("/metrics")
     assert b'autoscaler_desired_replicas{scale_target="default"} 1.0' in scraped.body
     assert b'component="autoscaler"' in scraped.body
+
+
+async def test_workers_that_cannot_be_seen_hold_what_was_seen_last_and_say_why(
+    bench: Bench, get: Any
+) -> None:
+    bench.fake.backlog(30)
+    await bench.tick()
+    bench.fake.backlog(90)
+    bench.actuator.unknown = "403 Forbidden"
+    acted = len(bench.actuator.decisions)
+    for _ in range(3):
+        await bench.tick()
+    pool = msgspec.json.decode((await get("/explain")).body)["pools"]["default"]
+    assert (pool["last"]["to"], pool["last"]["reason"], pool["last"]["problem"]) == (
+        3,
+        "FleetUnknown",
+        "403 Forbidden",
+    )
+    assert len(bench.actuator.decisions) == acted
+    assert bench.metric("failed_actions_total", scale_target="default") == 3
+    bench.actuator.unknown = ""
+    assert (await bench.tick()).workers == 9
+
+
+async def test_nothing_is_decided_before_the_workers_were_seen_once(
+    bench: Bench, get: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.fake.backlog(30)
+    bench.actuator.unknown = "403 Forbidden"
+    for _ in range(3):
+        await bench.loop.tick()
+    assert bench.actuator.decisions == []
+    assert bench.metric("desired_replicas", scale_target="default") is None
+    ready = await get("/readyz")
+    assert (ready.code, msgspec.json.decode(ready.body)["problems"]) == (503, {"default": "403 Forbidden"})
+    assert [line for line in caplog.messages if "403" in line] == ["pool default: 403 Forbidden"]
+    bench.actuator.unknown = ""
+    await bench.tick()
+    assert msgspec.json.decode((await get("/readyz")).body) == {"ready": True, "problems": {}}
+
+
+async def test_a_follower_does_nothing_is_ready_and_says_who_leads(bench: Bench, get: Any) -> None:
+    bench.fake.backlog(30)
+    bench.actuator.leading = False
+    await bench.loop.tick()
+    assert (await get("/readyz")).code == 503  # nobody leads yet, as far as it knows
+    bench.actuator.leader = "the other"
+    await bench.loop.tick()
+    assert (await get("/readyz")).code == 200
+    assert bench.actuator.decisions == []
+    explained = msgspec.json.decode((await get("/explain")).body)
+    assert (explained["leading"], explained["leader"], explained["pools"]) == (False, "the other", {})
+    assert bench.metric("leader") == 0
+
+
+async def test_a_follower_that_takes_over_knows_the_down_window(bench: Bench) -> None:
+    bench.actuator.workers["default"] = tuple(Worker(f"w{i}", started=i, ready=True) for i in range(5))
+    bench.fake.backlog(0)
+    bench.actuator.leading = False
+    for _ in range(13):
+        bench.now += 5
+        await bench.loop.tick()
+    bench.actuator.leading = True
+    decision = await bench.tick()
+    assert (decision.workers, decision.reason) == (1, "Idle")
+    assert bench.metric("leader") == 1
+
+
+async def test_a_leader_that_lost_the_lead_shows_no_numbers_any_more(bench: Bench) -> None:
+    bench.fake.backlog(30)
+    await bench.tick()
+    bench.actuator.leading = False
+    await bench.loop.tick()
+    assert bench.metric("desired_replicas", scale_target="default") is None
+
+
+async def test_every_change_is_told_to_those_who_look_at_the_workers(bench: Bench) -> None:
+    bench.fake.backlog(25)
+    for _ in range(5):
+        await bench.tick()
+    assert bench.actuator.told == [("default", "DrainBacklog"), ("default", "Deadband")]
 
 
 async def test_the_loop_outlives_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
