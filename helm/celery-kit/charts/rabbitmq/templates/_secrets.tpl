@@ -1,0 +1,3 @@
+{{- define "rabbitmq.secretName" -}}
+{{- .Values.auth.existingSecret | default (include "rabbitmq.name" (list . "rabbitmq")) -}}
+{{- end -}}

@@ -1,0 +1,29 @@
+{{- /* What the autoscaler reads at its start only; the rest of its file it reads again when it changes. */ -}}
+{{- define "celery-kit.autoscalerFixed" -}}
+{{- $deployments := dict -}}
+{{- range include "celery-kit.autoscaledPools" . | fromJsonArray -}}
+{{- $_ := set $deployments . (include "celery-kit.poolName" (list $ .)) -}}
+{{- end -}}
+prometheusUrl: {{ include "celery-kit.prometheusUrl" . }}
+actuator:
+  kind: kubernetes
+  namespace: {{ .Release.Namespace }}
+  lease: {{ include "celery-kit.name" (list . "autoscaler") }}
+  workerPort: 8001
+  deployments: {{- toYaml $deployments | nindent 4 }}
+{{- end -}}
+
+{{- define "celery-kit.autoscalerPools" -}}
+{{- $pools := dict -}}
+{{- range $name, $pool := include "celery-kit.pools" . | fromJson -}}
+{{- if .autoscaled -}}
+{{- $keys := pick $pool "queues" "concurrency" "poolType" -}}
+{{- $_ := set $keys "vhost" (include "celery-kit.vhost" $) -}}
+{{- $_ := set $keys "autoscale" (omit $pool.autoscale "enabled") -}}
+{{- $_ := set $pools $name $keys -}}
+{{- end -}}
+{{- end -}}
+tickSeconds: {{ .Values.autoscaler.tickSeconds }}
+worker:
+  pools: {{- toYaml $pools | nindent 4 }}
+{{- end -}}

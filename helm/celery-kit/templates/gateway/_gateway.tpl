@@ -1,0 +1,3 @@
+{{- define "celery-kit.catalogue" -}}
+{{- dict "tasks" .Values.gateway.catalogue | toYaml -}}
+{{- end -}}

@@ -1,0 +1,25 @@
+"""Flower: behind a login, and alive without one."""
+
+import pytest
+
+from tests.chart.render import GIVEN
+
+
+@pytest.mark.parametrize(("prefix", "path"), [("", "/healthcheck"), ("/flower", "/flower/healthcheck")])
+def test_probes_ask_the_one_page_that_needs_no_login(helm, prefix, path):
+    flower = helm.render(GIVEN, {"flower": {"urlPrefix": prefix}}).container("kit-flower/flower")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert flower[probe]["httpGet"] == {"path": path, "port": "http"}
+
+
+def test_there_is_always_a_login(kit):
+    variables = {variable["name"]: variable for variable in kit.container("kit-flower/flower")["env"]}
+    assert variables["CELERYKIT_FLOWER_BASIC_AUTH"]["value"] == "$(FLOWER_USERNAME):$(FLOWER_PASSWORD)"
+    names = list(variables)
+    # Kubernetes puts in only what stands before
+    assert names.index("CELERYKIT_FLOWER_BASIC_AUTH") > names.index("FLOWER_PASSWORD")
+
+
+def test_flower_only_looks_on_unless_told_otherwise(kit):
+    variables = {v["name"]: v.get("value") for v in kit.container("kit-flower/flower")["env"]}
+    assert variables["CELERYKIT_FLOWER_READ_ONLY"] == "true"

@@ -1,0 +1,240 @@
+"""Values: all of them documented, checked and used; wrong ones are refused with a word that helps."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from autoscaler.config import Autoscale, Pool
+from tests.chart.cases import CASES
+from tests.chart.render import CHART, GIVEN, SUBCHARTS, HelmError
+
+FOLDERS = {"": CHART, **{name: CHART / "charts" / name for name in SUBCHARTS}}
+# maps whose keys are the user's
+OPEN = {"gateway.catalogue", "worker.pools"}
+
+
+def values_of(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDERS[name] / "values.yaml").read_text())
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    return json.loads((FOLDERS[name] / "values.schema.json").read_text())
+
+
+def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        return resolved(root["definitions"][schema["$ref"].rpartition("/")[2]], root)
+    if "allOf" in schema:
+        return resolved(schema["allOf"][0], root)
+    return schema
+
+
+def keys(
+    schema: dict[str, Any], root: dict[str, Any], path: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that a schema knows, by its path."""
+    for name, below in resolved(schema, root).get("properties", {}).items():
+        here = f"{path}.{name}".lstrip(".")
+        yield here, resolved(below, root)
+        if here not in OPEN:
+            yield from keys(below, root, here)
+
+
+def leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        here = f"{path}.{name}".lstrip(".")
+        if isinstance(value, dict) and value and here not in OPEN:
+            yield from leaves(value, here)
+        else:
+            yield here, value
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_map_of_a_schema_is_closed(name):
+    root = schema_of(name)
+
+    def check(schema: Any, where: str) -> None:
+        if isinstance(schema, list):
+            for part in schema:
+                check(part, where)
+        if not isinstance(schema, dict):
+            return
+        # the keys of a subchart are closed here by their names, and in its own schema by all below
+        if "properties" in schema and "type" in schema and "propertyNames" not in schema:
+            assert schema.get("additionalProperties") is False, where
+        for key, part in schema.items():
+            check(part, f"{where}/{key}")
+
+    check(root, name)
+
+
+@pytest.mark.parametrize("name", SUBCHARTS)
+def test_the_chart_knows_the_keys_of_its_subcharts(name):
+    named = schema_of("")["properties"][name]["propertyNames"]["enum"]
+    assert set(named) == set(schema_of(name)["properties"])
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_key_of_the_schema_has_a_default_and_no_other_key_has(name):
+    root = schema_of(name)
+    known = {
+        path
+        for path, schema in keys(root, root)
+        if "properties" not in schema and not path.endswith(("requests", "limits"))
+    }
+    known = {path for path in known if not re.search(r"(requests|limits)\.ephemeral-storage$", path)}
+    given = {path for path, _ in leaves(values_of(name))}
+    # what the chart around a subchart says of it
+    around = {"enabled", "external"} if name else set()
+    assert given == known - around
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_key_is_explained(name):
+    lines = (FOLDERS[name] / "values.yaml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        key = re.match(r" *([a-zA-Z]\w*):", line)
+        # a map that holds keys that are explained needs no words itself
+        if key and not re.match(
+            r" *(requests|limits|cpu|memory|registry|repository|tag|digest|pullPolicy):", line
+        ):
+            has_keys = number + 1 < len(lines) and re.match(r" *#", lines[number + 1]) and line.endswith(":")
+            named = re.match(rf" *# {key[1]}: .", lines[number - 1])
+            assert named or has_keys, f"{name}/values.yaml:{number + 1}: {line}"
+
+
+# other values of keys whose values must look like something
+OTHERS: dict[str, Any] = {
+    "gateway.catalogue": {"app.task": {"queue": "default"}},
+    "gateway.extraEnv": [{"name": "A", "value": "b"}],
+    "worker.extraEnv": [{"name": "A", "value": "b"}],
+    "worker.poolType": "threads",
+    "worker.pools": {"more": {"queues": ["more"]}},
+    "worker.terminationGracePeriodSeconds": 9999,
+    "prometheus.retention": "9d",
+    "prometheus.retentionSize": "9GB",
+    "flower.urlPrefix": "/f",
+    "autoscaler.prometheusUrl": "http://p",
+    "grafana.prometheusUrl": "http://p",
+    "rabbitmq.external.managementUrl": "http://b",
+}
+ONLY_ONE = {"worker.autoscale.policy"}
+
+
+def other(path: str, value: Any) -> Any:
+    """Another value of the same kind."""
+    if path in OTHERS:
+        return OTHERS[path]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1 if value in (0, 1) or value > 1 else value + 0.1
+    if isinstance(value, list):
+        return ["other"]
+    ends = {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always", "logLevel": "DEBUG"}
+    ends |= dict.fromkeys(("cpu", "memory", "size"), "999Mi")
+    return ends.get(path.rpartition(".")[2], "other")
+
+
+def test_every_value_changes_what_is_rendered(helm):
+    paths = dict(leaves(values_of("")))
+    for name in SUBCHARTS:
+        paths |= {f"{name}.{path}": value for path, value in leaves(values_of(name)) if "global" not in path}
+
+    def base(path: str) -> Mapping[str, Any]:
+        """Values with which the key has something to say."""
+        if ".external." in path:
+            return CASES["external"]
+        if path == "worker.replicas":
+            return {"autoscaler": {"enabled": False}}
+        return {"prometheus": {"persistence": {"enabled": path != "prometheus.persistence.enabled"}}}
+
+    def changes(path: str) -> bool:
+        given = (GIVEN, base(path))
+        try:
+            return helm.render(*given, nested(path, other(path, paths[path]))) != helm.render(*given)
+        except HelmError as error:  # a store that is neither here nor elsewhere
+            return path.endswith(".enabled") and "is required where" in str(error)
+
+    asked = sorted(paths.keys() - ONLY_ONE)
+    with ThreadPoolExecutor(4) as pool:
+        assert [path for path, works in zip(asked, pool.map(changes, asked), strict=True) if not works] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("gateway.replica", 2, "additional properties 'replica' not allowed"),
+        ("gateway.replicas", "2", "at '/gateway/replicas': got string, want integer"),
+        ("wroker", {}, "additional properties 'wroker' not allowed"),
+        ("worker.pools.fast", {"queus": ["fast"]}, "additional properties 'queus' not allowed"),
+        ("worker.pools.fast", {"concurrency": 2}, "missing property 'queues'"),
+        ("worker.pools.Fast", {"queues": ["fast"]}, "'Fast' does not match pattern"),
+        ("worker.pools.default.queues", ["a", "a"], "at '/worker/pools/default/queues'"),
+        ("worker.pools.default.queues", ["gw.a"], 'worker.pools.default.queues: "gw.a" holds no tasks'),
+        (
+            "worker.pools.default.autoscale.minWorkers",
+            11,
+            "minWorkers: 11 must not be above maxWorkers, which is 10",
+        ),
+        ("worker.autoscale.downThreshold", 1, "downThreshold: 1 must be below upThreshold, which is 1"),
+        ("worker.autoscale.metricMaxAgeSeconds", 5, "must be above autoscaler.tickSeconds, which is 5"),
+        ("worker.autoscale.policy", "magic", "at '/worker/autoscale/policy'"),
+        ("worker.terminationGracePeriodSeconds", 3629, "must be at least 30 above taskTimeLimitSeconds"),
+        (
+            "worker.taskTimeLimitSeconds",
+            7200,
+            "rabbitmq.consumerTimeoutSeconds: 7200 must be at least 60 above",
+        ),
+        (
+            "worker.pools.default",
+            {"poolType": "threads", "maxTasksPerChild": 5},
+            "worker.pools.default.maxTasksPerChild: must be 0 with poolType threads",
+        ),
+        ("worker.image.digest", "sha256:12", "at '/worker/image/digest'"),
+        ("flower.auth.username", "a:b", "flower.auth.username: must not hold a colon"),
+        ("flower.urlPrefix", "flower/", "at '/flower/urlPrefix'"),
+        ("rabbitmq.enabled", False, "rabbitmq.external.host: is required where rabbitmq.enabled is false"),
+        ("rabbitmq.persistence.siez", "1Gi", "additional properties 'siez' not allowed"),
+        ("rabbitmq.persistance", {}, "invalid propertyName 'persistance'"),
+        ("rabbitmq.resources.limits.memory", None, "missing property 'memory'"),
+        ("rabbitmq.external.hots", "x", "additional properties 'hots' not allowed"),
+        ("mysql.exporter.image.tagg", "x", "additional properties 'tagg' not allowed"),
+        ("mysql.database", "a b", "at '/database'"),
+        ("prometheus.retention", "a week", "at '/retention'"),
+        (
+            "prometheus.enabled",
+            False,
+            "autoscaler.prometheusUrl: is required where prometheus.enabled is false",
+        ),
+        ("grafana.auth.user", "x", "additional properties 'user' not allowed"),
+        ("global.imageRegisty", "x", "additional properties 'imageRegisty' not allowed"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(helm, path, value, says):
+    assert says in helm.refusal(nested(path, value))
+
+
+@pytest.mark.parametrize("release", ["my.kit", "1kit"])
+def test_a_release_that_no_service_could_be_named_by_is_refused(helm, release):
+    assert "must begin with a letter and have no dots" in helm.refusal(release=release)
+
+
+def test_what_the_chart_says_of_autoscaling_is_what_the_autoscaler_does_without_being_told():
+    worker = values_of("")["worker"]
+    autoscale = {field.encode_name: field.default for field in msgspec.structs.fields(Autoscale)}
+    assert worker["autoscale"] == autoscale | {"enabled": True}
+    pool = {field.encode_name: field.default for field in msgspec.structs.fields(Pool)}
+    assert (worker["concurrency"], worker["poolType"]) == (pool["concurrency"], pool["poolType"])
