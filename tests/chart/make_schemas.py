@@ -21,6 +21,7 @@ KINDS = {
         "ServiceAccount",
     ),
     "apis/apps/v1": ("Deployment", "StatefulSet"),
+    "apis/coordination.k8s.io/v1": ("Lease",),
     "apis/rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
 }
 # what says how an object came to be and how it fares: a chart never writes it
