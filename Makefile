@@ -31,7 +31,7 @@ lint: .venv/ready ## format, lint, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: setup lint ## all of lint, then unit, contract and integration tests on real services
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 faults: setup ## break broker, database, network and workers under load; writes docs/reliability.md
 	local/packages faketime
@@ -47,8 +47,45 @@ format: .venv/ready ## rewrite the code as the formatter wants it
 
 docs: .venv/ready ## rewrite the generated pages
 	$(BIN)/python docs/settings.py
+	$(BIN)/python monitoring/dashboards.py
 
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
 .PHONY: help setup demo up down lint test format docs pin faults bench-waits
+
+COMPONENTS := gateway worker autoscaler flower
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REGISTRY ?= docker.io# where `make push` takes the images, with a folder: registry.example/team
+BUILD_FLAGS ?=# more flags for the image builder
+# Docker where it runs, else buildah without a daemon
+BUILDER = $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
+BUILD_docker = docker build
+BUILD_buildah = buildah build --isolation chroot --network host --format docker --layers
+
+images: ## build the kit's four images, with Docker or else buildah
+	test $(BUILDER) = docker || local/packages buildah
+	for component in $(COMPONENTS); do \
+	    $(BUILD_$(BUILDER)) $(BUILD_FLAGS) --build-arg VERSION=$(VERSION) --target $$component \
+	        --tag $(REGISTRY)/celery-kit/$$component:$(VERSION) . || exit 1; \
+	done
+
+push: images ## build them for, and push them to REGISTRY
+	for component in $(COMPONENTS); do \
+	    $(BUILDER) push $(REGISTRY)/celery-kit/$$component:$(VERSION) || exit 1; \
+	done
+
+cluster-up: setup ## a real Kubernetes with the kit's images; prints the path of its kubeconfig
+	$(BIN)/python -m tests.cluster images
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: .venv/ready ## end it; nothing of it is left running
+	$(BIN)/python -m tests.cluster down
+
+e2e: setup ## the charts on a real cluster: E2E_CONTEXT's, else kind's where Docker is, else one made here
+	local/packages chromium chromium-driver
+	$(BIN)/python -m tests.cluster images
+	$(BIN)/python -m tests.cluster up
+	$(BIN)/pytest -m e2e; code=$$?; $(BIN)/python -m tests.cluster down; exit $$code
+
+.PHONY: images push cluster-up cluster-down e2e
