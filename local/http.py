@@ -2,20 +2,27 @@
 
 import base64
 import http.client
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 
 def request(
-    method: str, url: str, body: bytes | None = None, login: tuple[str, str] | None = None, timeout: float = 5
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    login: tuple[str, str] | None = None,
+    timeout: float = 5,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Send one request; return status and body. Raises OSError if there is no answer."""
     parts = urlsplit(url)
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    sent = {"Content-Type": "application/json"} if body is not None else {}
+    sent |= headers or {}
     if login:
-        headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+        sent["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
     connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
     try:
-        connection.request(method, parts.path + ("?" + parts.query if parts.query else ""), body, headers)
+        connection.request(method, parts.path + ("?" + parts.query if parts.query else ""), body, sent)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except http.client.HTTPException as error:

@@ -1,0 +1,63 @@
+"""One cluster for the run; the kit, installed with its defaults, for all tests that leave it as it was."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.cluster import Cluster, Kit, cluster_tool
+
+# Where no image of Grafana can be had, its pod would never start: the one value that may differ.
+FLAGS = () if os.environ.get("E2E_GRAFANA") else ("--set", "grafana.enabled=false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/e2e" in str(item.path):
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a figure where the run's reader sees it."""
+    manager = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(text: str) -> None:
+        with manager.global_and_fixture_disabled():
+            print(f"\n  {text}", end="", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster, running, with the kit's images in it."""
+    return Cluster(cluster_tool("up"))
+
+
+@pytest.fixture
+def fresh(cluster: Cluster) -> Iterator[Callable[[str], Kit]]:
+    """Makes a kit that is not installed yet, in a namespace that goes with the test."""
+    kits: list[Kit] = []
+
+    def make(helm: str) -> Kit:
+        kits.append(Kit(cluster, helm, f"e2e-{uuid.uuid4().hex[:6]}"))
+        return kits[-1]
+
+    yield make
+    for kit in kits:
+        kit.close()
+        cluster.remove_namespace(kit.namespace)
+
+
+@pytest.fixture(scope="session")
+def kit(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Kit]:
+    """The kit, installed by Helm 4 with its defaults."""
+    kit = Kit(cluster, "helm4", f"e2e-{uuid.uuid4().hex[:6]}")
+    try:
+        tell(f"installed and ready in {kit.install(*FLAGS):.0f} s, with {' '.join(FLAGS) or 'no flag'}")
+        yield kit
+    finally:
+        kit.close()
+        cluster.remove_namespace(kit.namespace)

@@ -1,0 +1,51 @@
+"""`helm install`, `helm test` and `helm uninstall`, as a user does them first."""
+
+import time
+
+import pytest
+
+from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.conftest import FLAGS
+
+KINDS = "deployments,statefulsets,services,configmaps,serviceaccounts,roles,rolebindings,pods,leases,jobs"
+OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
+OF_THE_CLUSTER = {"default", "kube-root-ca.crt"}
+SECRETS = {f"{RELEASE}-{name}" for name in ("rabbitmq", "mysql", "gateway", "worker", "flower")}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("helm", ["helm3", "helm4"])
+def test_what_is_installed_proves_itself_and_leaves_only_what_it_says(fresh, tell, helm):
+    kit = fresh(helm)
+    tell(f"{helm} install --wait: {kit.install(*FLAGS):.0f} s")
+    notes = kit.run_helm("get", "notes", RELEASE)
+    for name in SECRETS:
+        assert kit.secret(name.removeprefix(f"{RELEASE}-"), some_key(kit, name)) not in notes
+
+    began = time.monotonic()
+    said = kit.run_helm("test", RELEASE, seconds=300)
+    assert "Succeeded" in said, said
+    tell(f"{helm} test: succeeded in {time.monotonic() - began:.0f} s")
+
+    claims = kit.names("pvc")
+    kit.run_helm("uninstall", RELEASE, "--wait", seconds=300)
+    eventually(lambda: not left(kit), 120, lambda: f"{left(kit)} is gone")
+    told = f"kubectl get secrets,persistentvolumeclaims -n {kit.namespace} -l {OF_THE_RELEASE}"
+    assert told in notes, "NOTES do not say how to see what stays"
+    kept = kit.get("secrets,persistentvolumeclaims", "-l", OF_THE_RELEASE)["items"]
+    assert {item["metadata"]["name"] for item in kept} == SECRETS | claims
+    assert kit.names("secrets") == SECRETS
+    assert claims
+    assert kit.names("pvc") == claims
+
+
+def some_key(kit, name):
+    return next(key for key in kit.get("secret", name)["data"] if "user" not in key)
+
+
+def left(kit):
+    return {
+        f"{item['kind']}/{item['metadata']['name']}"
+        for item in kit.get(KINDS)["items"]
+        if item["metadata"]["name"] not in OF_THE_CLUSTER
+    }
