@@ -9,8 +9,10 @@ import pymysql
 from celery import states
 from celery.backends.base import BaseBackend
 from celery.exceptions import BackendStoreError, Reject
+from kombu.exceptions import EncodeError
 from kombu.utils.url import maybe_sanitize_url
 from pymysql.constants import ER
+from pymysql.cursors import Cursor
 
 from celerykit.database import connect
 from celerykit.per_thread import PerThread
@@ -40,6 +42,7 @@ ON DUPLICATE KEY UPDATE
     )
 """
 
+SURELY_TAKEN = 2**20  # characters of a statement: below it nobody need ask how much the server takes
 MAIN_LOOP_TRIES = 3  # of the worker's own loop, which has more to do than to wait for a database
 
 
@@ -87,7 +90,8 @@ class Backend(BaseBackend):
         """Write the row, for minutes if need be; a result is never lost.
 
         If it cannot be written where the task ran, its message goes back to the queue, to be run again and
-        at last to the dead letters. Celery itself would acknowledge it.
+        at last to the dead letters. Celery itself would acknowledge it. A result that the database will never
+        take makes the task a failure that says so.
         """
         running = self.app.current_worker_task is not None
         try:
@@ -101,6 +105,8 @@ class Backend(BaseBackend):
         except (BackendStoreError, pymysql.MySQLError) as error:
             if not running:
                 raise
+            if meta["status"] == states.SUCCESS and isinstance(error, pymysql.MySQLError):
+                raise EncodeError(f"the result cannot be stored: {error.args[-1]}") from error
             if meta["status"] not in ENDED:  # it goes on, and has a row when it ends
                 log.warning("state %s of task %s is not written: %r", meta["status"], meta["task_id"], error)
                 return
@@ -116,7 +122,7 @@ class Backend(BaseBackend):
             (
                 meta["task_id"],
                 meta["status"],
-                self.encode(meta["result"]).encode(),
+                self.encode(meta["result"]),  # as text: PyMySQL sends two digits for each byte
                 meta["traceback"],
                 self.encode(meta["children"]) if meta["children"] else None,
                 datetime.fromisoformat(done).replace(tzinfo=None) if done else None,
@@ -161,11 +167,23 @@ class Backend(BaseBackend):
     def _execute(self, statement: str, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
         try:
             with self._connections.get().cursor() as cursor:
-                cursor.execute(statement, values)
+                query = cursor.mogrify(statement, values)
+                if len(query) > SURELY_TAKEN:
+                    _check_size(cursor, len(query.encode()))
+                cursor.execute(query)
                 return tuple(cursor.fetchall())
         except pymysql.MySQLError:
             self._connections.drop()
             raise
+
+
+def _check_size(cursor: Cursor, size: int) -> None:
+    """Raise for a statement that is too large: the server itself just closes the connection."""
+    cursor.execute("SELECT @@max_allowed_packet")
+    ((most,),) = cursor.fetchall()
+    if size >= most:
+        words = f"a statement of {size} bytes, where max_allowed_packet is {most}"
+        raise pymysql.OperationalError(ER.NET_PACKET_TOO_LARGE, words)
 
 
 def _header(request: Any, name: str) -> Any:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,11 +32,14 @@ class Database:
     def __init__(self, url: str, *, size: int = 5, timeout: float = 5) -> None:
         options = parse(url)
         options["db"] = options.pop("database")  # aiomysql's word
+        # the server gives up on a lock before we do, or it would still run a statement that we gave up
+        patience = max(1, int(timeout / 2))
         self._options = options | {
             "minsize": 0,
             "maxsize": size,
             "connect_timeout": timeout,
             "pool_recycle": 600,
+            "init_command": f"SET innodb_lock_wait_timeout = {patience}, lock_wait_timeout = {patience}",
         }
         self._timeout = timeout
         self._pool: Any = None
@@ -45,12 +49,21 @@ class Database:
 
         Raises pymysql.MySQLError or OSError, TimeoutError among them for a database that is silent.
         """
-        if self._pool is None:
-            self._pool = await aiomysql.create_pool(**self._options)
-        async with asyncio.timeout(self._timeout), self._pool.acquire() as connection:
+        async with asyncio.timeout(self._timeout), self._connection() as connection:
             cursor = await connection.cursor()
             await cursor.execute(statement, tuple(values))
             return list(await cursor.fetchall())
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        if self._pool is None:
+            self._pool = await aiomysql.create_pool(**self._options)
+        async with asyncio.timeout(self._timeout / 2):  # the other half is for locks
+            connection = await self._pool.acquire()
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -85,7 +85,7 @@ def problem_of(error: BaseException | None) -> Problem:
         case LinkError():
             return Problem(
                 BROKER_UNAVAILABLE,
-                "The broker did not confirm the task, which most likely was not sent.",
+                "The broker did not confirm the task in time. It may run all the same.",
                 headers=retry_after(5),
             )
         case DatabaseUnavailable():

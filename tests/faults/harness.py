@@ -34,6 +34,7 @@ TASKS = {
     "fault.work": {},
     "fault.poison": {},
     "fault.grow": {},
+    "fault.transfer": {},
     "fault.limited": {"timeLimitSeconds": 2},
 }
 
@@ -75,19 +76,32 @@ class Broker:
         psutil.wait_procs(machines, timeout=10)
         self.rabbitmq.stop()  # what is left of it
 
-    def close_connections(self) -> int:
-        """Close all of the virtual host's connections that the API knows by now; returns how many."""
-        return sum(self.api("DELETE", f"connections/{name}")[0] == 204 for name in self.connections())
-
-    def connections(self) -> list[str]:
-        """Names of the connections that the API knows, a few seconds after they are made; URL-encoded."""
+    def connections(self) -> dict[int, str]:
+        """The virtual host's that the API knows by now: the client's port, and the name for a URL."""
         _, connections = self.api("GET", f"vhosts/{self.vhost}/connections")
-        return [quote(connection["name"], safe="") for connection in connections]
+        return {
+            each["peer_port"]: quote(each["name"], safe="") for each in connections if "peer_port" in each
+        }
+
+    def user_url(self, password: str) -> str:
+        """Give a user of the virtual host's own this password; where that user connects."""
+        user = self.vhost
+        assert self.api("PUT", f"users/{user}", {"password": password, "tags": ""})[0] in (201, 204)
+        every = {"configure": ".*", "write": ".*", "read": ".*"}
+        assert self.api("PUT", f"permissions/{self.vhost}/{user}", every)[0] in (201, 204)
+        return f"amqp://{user}:{password}@{HOST}:{self.rabbitmq.run.ports.amqp}/{self.vhost}"
 
     def depth(self, queue: str) -> int:
         """Messages in a queue, -1 if there is none."""
         status, body = self.api("GET", f"queues/{self.vhost}/{queue}")
         return int(body.get("messages", 0)) if status == 200 else -1
+
+    def delayed(self) -> int:
+        """Messages that are due later."""
+        _, queues = self.api("GET", f"queues/{self.vhost}")
+        return sum(
+            queue.get("messages", 0) for queue in queues if queue["name"].startswith("celery_delayed_")
+        )
 
     def publish(self, body: str, headers: Mapping[str, Any], **properties: Any) -> None:
         """Put a message into the task queue, whatever it is."""
@@ -147,7 +161,8 @@ class Site:
     broker_port: int = 0  # of a proxy before the broker
     broker_query: str = ""
     environment: dict[str, str] = field(default_factory=dict)
-    started: dict[str, int] = field(default_factory=dict)  # programs and their ports
+    gateway_environment: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)  # of the programs that were ever named
     stopped: set[str] = field(default_factory=set)  # workers that we ended in their work
     posted: set[str] = field(default_factory=set)  # tasks beside the load
 
@@ -166,10 +181,12 @@ class Site:
         try:
             yield
         finally:
-            for name in self.started:
-                self.run.processes.stop(name, grace=0)
+            for name, process in self.processes().items():
+                os.killpg(process.pid, signal.SIGKILL)
+                self.run.processes.stop(name)
             with suppress(OSError):
                 self.broker.api("DELETE", f"vhosts/{self.name}")
+                self.broker.api("DELETE", f"users/{self.name}")
             with suppress(pymysql.MySQLError):
                 self.administer(f"DROP DATABASE `{self.database}`")
 
@@ -192,13 +209,17 @@ class Site:
     @property
     def url(self) -> str:
         """The gateway's."""
-        return f"http://{HOST}:{self.started['gateway-' + self.name]}"
+        return self._url(self.gateway)
+
+    @property
+    def gateway(self) -> str:
+        """Its name as a program."""
+        return f"gateway-{self.name}"
 
     @property
     def workers(self) -> list[str]:
         """The workers that run."""
-        names = [name for name in self.started if name.startswith("worker-")]
-        return [name for name in names if self.run.processes.find(name)]
+        return [name for name in self.processes() if name.startswith("worker-")]
 
     def administer(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement as the kit's user."""
@@ -217,12 +238,13 @@ class Site:
         self.ready()
 
     def launch_gateway(self) -> None:
-        """Start a gateway, without waiting."""
-        self._launch("gateway", "gateway", CELERYKIT_GATEWAY_CATALOGUE=str(self.catalogue))
+        """Start the gateway, without waiting."""
+        own = {"CELERYKIT_GATEWAY_CATALOGUE": str(self.catalogue)} | self.gateway_environment
+        self._launch("gateway", "gateway", **own)
 
     def launch_worker(self, **environment: str) -> str:
         """Start a worker, without waiting; returns its name."""
-        name = f"worker-{len(self.started)}"
+        name = f"worker-{len(self.ports)}"
         return self._launch(
             name,
             "worker",
@@ -232,23 +254,62 @@ class Site:
             **environment,
         )
 
+    def roll(self) -> None:
+        """Restart workers and gateway as a rolling update does: five seconds to end, then SIGKILL."""
+        for worker in [name for name in self.ports if name.startswith("worker-")]:
+            self.stopped.add(worker)
+            self.run.processes.stop(worker, grace=5)
+            self._wait_ready(self.launch_worker())
+        self.run.processes.stop(self.gateway, grace=5)
+        self.launch_gateway()
+        self._wait_ready(self.gateway)
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The programs that run."""
+        found = {name: self.run.processes.find(name) for name in self.ports}
+        return {name: process for name, process in found.items() if process}
+
     def ready(self) -> None:
         """Wait until the gateway and all workers are."""
-        for name in self.started:
-            if self.run.processes.find(name):
-                self.run.processes.wait_ready(name, partial(self.is_ready, name), 60)
+        for name in self.processes():
+            self._wait_ready(name)
 
     def is_ready(self, name: str) -> bool:
         """Whether a program says so."""
-        return answers(f"http://{HOST}:{self.started[name]}/readyz")
+        return answers(f"{self._url(name)}/readyz")
+
+    def lives(self, name: str) -> bool:
+        """Whether a program says that it need not be restarted."""
+        return answers(f"{self._url(name)}/{'healthz' if name == self.gateway else 'livez'}")
 
     def report(self, name: str) -> dict[str, Any]:
         """What a program's /readyz tells."""
-        return json.loads(request("GET", f"http://{HOST}:{self.started[name]}/readyz", timeout=10)[1])
+        told: dict[str, Any] = json.loads(request("GET", f"{self._url(name)}/readyz", timeout=10)[1])
+        return told
 
     def gateway_report(self) -> dict[str, Any]:
         """What the gateway's /readyz tells."""
-        return self.report("gateway-" + self.name)
+        return self.report(self.gateway)
+
+    def close_connections(self) -> int:
+        """Have the broker close the programs' connections, once its API knows them all; returns how many."""
+
+        def known() -> dict[int, str]:
+            names = self.broker.connections()
+            return names if self._sockets() <= names.keys() else {}
+
+        names: Any = eventually(known, what="the API knows all connections")
+        return sum(self.broker.api("DELETE", f"connections/{name}")[0] == 204 for name in names.values())
+
+    def _sockets(self) -> set[int]:
+        """The ports from which the programs are connected to the broker."""
+        leaders = self.processes().values()
+        return {
+            connection.laddr.port
+            for process in [*leaders, *(child for leader in leaders for child in leader.children())]
+            for connection in process.net_connections("tcp4")
+            if connection.raddr and connection.raddr.port == self.run.ports.amqp
+        }
 
     def children(self, worker: str) -> list[psutil.Process]:
         """The pool of a worker."""
@@ -264,11 +325,13 @@ class Site:
         os.killpg(leader.pid, signal.SIGKILL)
         leader.wait(10)
 
-    def post(self, task: str, args: list[Any] | None = None, wait: int = 0) -> tuple[int, dict[str, Any]]:
+    def post(
+        self, task: str, args: list[Any] | None = None, wait: int = 0, **options: Any
+    ) -> tuple[int, dict[str, Any]]:
         """Run one task; status and body."""
         post = urllib.request.Request(
             f"{self.url}/v1/tasks/{task}",
-            json.dumps({"args": args or []}).encode(),
+            json.dumps({"args": args or [], "options": options}).encode(),
             {"Content-Type": "application/json", "Prefer": f"wait={wait}" if wait else "respond-async"},
         )
         try:
@@ -280,10 +343,11 @@ class Site:
         self.posted.add(body.get("id", ""))
         return answer.status, body
 
-    def ends(self, operation: str, wait: int = 30) -> dict[str, Any]:
+    def ends(self, task_id: str, wait: int = 30) -> dict[str, Any]:
         """Wait for an accepted task; the operation."""
-        url = f"{self.url}/v1/operations/{operation}?wait={wait}"
-        return json.loads(request("GET", url, timeout=wait + 15)[1])
+        url = f"{self.url}/v1/operations/{task_id}?wait={wait}"
+        operation: dict[str, Any] = json.loads(request("GET", url, timeout=wait + 15)[1])
+        return operation
 
     def rows(self) -> list[ledger.Row]:
         """The whole ledger."""
@@ -341,8 +405,7 @@ class Site:
     def _launch(self, name: str, module: str, **environment: str) -> str:
         name = f"{name}-{self.name}"
         prefix = f"CELERYKIT_{module.upper()}_"
-        port = self.started.get(name) or self._port()
-        own = {f"{prefix}HOST": HOST, f"{prefix}PORT": str(port)}
+        own = {f"{prefix}HOST": HOST, f"{prefix}PORT": str(self._port(name))}
         common = {
             "CELERYKIT_BROKER_URL": self.broker_url,
             "CELERYKIT_DATABASE_URL": self.database_url,
@@ -350,19 +413,70 @@ class Site:
         }
         every = common | own | self.environment | environment
         self.run.processes.start(name, [sys.executable, "-m", module], every)
-        self.started[name] = port
         return name
 
-    def _port(self) -> int:
-        first, last = self.run.ports.workers
-        used = self.started.values()
-        return next(port for port in range(first, last + 1) if port not in used and not taken(port))
+    def _wait_ready(self, name: str) -> None:
+        self.run.processes.wait_ready(name, partial(self.is_ready, name), 60)
+
+    def _url(self, name: str) -> str:
+        return f"http://{HOST}:{self._port(name)}"
+
+    def _port(self, name: str) -> int:
+        """The port of a program, chosen when it is asked for first."""
+        if name not in self.ports:
+            first, last = self.run.ports.workers
+            used = self.ports.values()
+            free = (port for port in range(first, last + 1) if port not in used and not taken(port))
+            self.ports[name] = next(free)
+        return self.ports[name]
 
 
-def flowing(load: Load, successes: int = 20) -> None:
-    """Wait for so many results from now on."""
-    had = load.statuses()[200]
-    eventually(lambda: load.statuses()[200] >= had + successes, 60, "results")
+@dataclass
+class Trial:
+    """A load during which something breaks; as text, what the row of docs/reliability.md says of it."""
+
+    load: Load
+    mended: float | None = None  # the moment, by the clock of the answers; else the end of the fault
+    notes: list[str] = field(default_factory=list)
+    verdict: Verdict = field(init=False)
+
+    def note(self, words: str) -> None:
+        """Say in the row what was measured beside the verdict."""
+        self.notes.append(words)
+
+    def flowing(self, successes: int = 20) -> None:
+        """Wait for so many results from now on."""
+        self._more(200, successes, "results")
+
+    def refusing(self, refusals: int = 1) -> None:
+        """Wait for so many 503 from now on."""
+        self._more(503, refusals, "refusals")
+
+    def __str__(self) -> str:
+        return "; ".join([*self.notes, str(self.verdict)])
+
+    def _more(self, status: int, count: int, what: str) -> None:
+        wanted = self.load.statuses()[status] + count
+        eventually(lambda: self.load.statuses()[status] >= wanted, 60, what)
+
+
+@contextmanager
+def trial(
+    site: Site, *, twice: int = 0, before: int = 20, after: int = 20, cut: bool = False, **load: Any
+) -> Iterator[Trial]:
+    """Send tasks before, while and after what is within breaks something and mends it; then judge.
+
+    `before` and `after` are the results to wait for, `twice` the tasks that may run twice. With `cut`,
+    connections to the gateway may be refused or broken. `load` has the arguments of Load.
+    """
+    with Load(site.url, **load) as sending:
+        under_way = Trial(sending)
+        under_way.flowing(before)
+        yield under_way
+        mended = under_way.mended or now()
+        under_way.flowing(after)
+    under_way.verdict = site.judge(sending, mended=mended, cut=cut)
+    under_way.verdict.check(twice=twice)
 
 
 def now() -> float:

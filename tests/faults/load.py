@@ -39,7 +39,8 @@ class Load:
     url: str
     rate: float = 20
     seconds: float = 0.3  # that a task takes
-    size: int = 0
+    size: int = 0  # of its result, in bytes
+    paused: bool = False
     answers: list[Answer] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -68,11 +69,15 @@ class Load:
     async def _run(self) -> None:
         client = AsyncHTTPClient(force_instance=True, max_clients=MOST)
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        due = loop.time()
         posts: list[asyncio.Task[None]] = []
         while not self._stop.is_set() and len(posts) < MOST:
-            posts.append(asyncio.create_task(self._post(client, wait=len(posts) % 2 == 0)))
-            await asyncio.sleep(began + len(posts) / self.rate - loop.time())
+            if self.paused:
+                due = loop.time()
+            else:
+                posts.append(asyncio.create_task(self._post(client, wait=len(posts) % 2 == 0)))
+            due += 1 / self.rate
+            await asyncio.sleep(due - loop.time())
         await asyncio.gather(*posts)
         client.close()
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from local.run import ROOT
+from tests.faults.catalogue import CATALOGUE
 from tests.faults.rows import SECTIONS, declared, measured
 
 PAGE = Path(ROOT, "docs", "reliability.md")
@@ -31,6 +32,15 @@ broke: Celery delivers at least once, so make tasks idempotent. *First result* i
 fault was mended to the first answer 200. *Cut short* are attempts without an end, whose tasks were given out
 again.
 """
+COVERAGE = """\
+## What is covered
+
+The faults that users of Celery, RabbitMQ and MySQL report, and the tests that make them. Of a test that is a
+row of this page, its section stands behind it.
+
+| fault | tests | if not, why |
+| --- | --- | --- |
+"""
 
 
 def page() -> str:
@@ -45,7 +55,17 @@ def page() -> str:
             if row.section == section
         ]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, coverage()])
+
+
+def coverage() -> str:
+    """The table of known faults."""
+    sections = {row.test: f" ({HEADINGS[row.section]})" for row in declared()}
+    lines = []
+    for entry in CATALOGUE:
+        tests = ", ".join(f"`{test}`{sections.get(test, '')}" for test in entry.tests)
+        lines.append(f"| {entry.fault} | {tests} | {entry.reason} |\n")
+    return COVERAGE + "".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.faults.harness import flowing, now
-from tests.faults.load import CUT, Load
+from tests.faults.load import CUT
 
 pytestmark = pytest.mark.integration
 
@@ -12,22 +11,16 @@ pytestmark = pytest.mark.integration
     "The gateway is killed (SIGKILL), then started",
     "connections break; what was answered 200 or 202 is done, and can be asked for at the new one",
 )
-def test_gateway_killed(site, measured):
+def test_gateway_killed(site, fault):
     site.start()
-    with Load(site.url) as load:
-        flowing(load)
-        gateway = "gateway-" + site.name
-        site.run.processes.find(gateway).kill()
-        site.run.processes.stop(gateway)
+    with fault(site, cut=True) as trial:
+        site.processes()[site.gateway].kill()
+        site.run.processes.stop(site.gateway)
         site.launch_gateway()
         site.ready()
-        mended = now()
-        flowing(load)
-    verdict = site.judge(load, mended=mended, cut=True)
-    cut = load.statuses()[CUT]
-    measured(f"{cut} connections refused or broken; {verdict}")
-    verdict.check()
+    cut = trial.load.statuses()[CUT]
+    trial.note(f"{cut} connections refused or broken")
     assert cut > 0
-    told = [answer.task_id for answer in load.answers if answer.status == 202]
+    told = [answer.task_id for answer in trial.load.answers if answer.status == 202]
     assert told
     assert all(site.ends(task_id)["state"] == "SUCCESS" for task_id in told)

@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from local.ledger import count
-from tests.faults.harness import SLOTS, flowing, now
-from tests.faults.load import Load
+from tests.faults.harness import SLOTS, now
 from tests.integration.support import eventually
 
 pytestmark = pytest.mark.integration
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-CGROUPS = Path("/sys/fs/cgroup")
 HOUR = 3600
 
 
@@ -21,38 +19,27 @@ HOUR = 3600
     "A worker is killed (SIGKILL), another one stays",
     "the broker gives its tasks to others; the attempts that were cut short are counted",
 )
-def test_worker_killed(site, measured):
+def test_worker_killed(site, fault):
     site.start()
-    with Load(site.url, seconds=0.5, rate=12) as load:
-        flowing(load)
+    with fault(site, seconds=0.5, rate=12) as trial:
         site.kill_worker(site.workers[0])
-        mended = now()
-        flowing(load)
-    verdict = site.judge(load, mended=mended)
-    measured(verdict)
-    verdict.check()
-    assert 0 < verdict.counts.interrupted <= SLOTS
+    assert 0 < trial.verdict.counts.interrupted <= SLOTS
 
 
 @pytest.mark.fault(
     "A process of a worker's pool is killed (SIGKILL) in the midst of a task",
     "the task is given out again at once and done; the worker makes a new process",
 )
-def test_child_killed(site, measured):
+def test_child_killed(site, fault):
     site.start(workers=1)
-    with Load(site.url, seconds=0.5, rate=6) as load:
-        flowing(load, 5)
-        (worker,) = site.workers
-        began = len(site.children(worker))
+    (worker,) = site.workers
+    pool = len(site.children(worker))
+    with fault(site, seconds=0.5, rate=6, before=5) as trial:
         cut = cut_short(site)
         for child in site.children(worker)[:2]:
             child.kill()
-        mended = now()
-        flowing(load)
-        eventually(lambda: len(site.children(worker)) == began, what="the pool is whole again")
-    verdict = site.judge(load, mended=mended)
-    measured(f"2 processes killed, {cut_short(site) - cut} attempts cut short; {verdict}")
-    verdict.check()
+        eventually(lambda: len(site.children(worker)) == pool, what="the pool is whole again")
+    trial.note(f"2 processes killed, {cut_short(site) - cut} attempts cut short")
 
 
 def cut_short(site):
@@ -60,87 +47,50 @@ def cut_short(site):
     return sum(row.ended_at is None and row.started_at < time.time() - 5 for row in site.rows())
 
 
-@pytest.fixture
-def cgroup(site):
-    """A control group of 64 MiB."""
-    v1 = CGROUPS / "memory"
-    folder = (v1 if v1.is_dir() else CGROUPS) / site.name
-    try:
-        folder.mkdir()
-        limit = folder / ("memory.limit_in_bytes" if v1.is_dir() else "memory.max")
-        limit.write_text(str(64 * 2**20))
-    except OSError as error:
-        pytest.skip(f"no control group may be made here: {error}")
-    yield folder
-    eventually(lambda: not (folder / "cgroup.procs").read_text(), what="the control group is empty")
-    folder.rmdir()
-
-
 @pytest.mark.fault(
     "The kernel kills a process of the pool that is out of memory (control group of 64 MiB)",
     "as above: the task is given out again; others are not disturbed",
 )
-def test_out_of_memory(site, cgroup, measured):
+def test_out_of_memory(site, cgroup, fault):
     site.start(workers=1)
-    with Load(site.url, rate=6) as load:
-        flowing(load, 5)
-        status, operation = site.post("fault.grow", [str(cgroup), 128])
-        assert status == 202
+    with fault(site, rate=6, before=5) as trial:
+        _, operation = site.post("fault.grow", [str(cgroup), 128])
         told = site.ends(operation["id"])
-        mended = now()
-        flowing(load)
-    verdict = site.judge(load, mended=mended)
-    attempts = [row for row in site.rows() if row.task_id == operation["id"]]
-    measured(f"done at attempt {len(attempts)}; {verdict}")
-    assert (told["state"], told.get("result"), len(attempts)) == ("SUCCESS", "survived", 2)
-    verdict.check()
+    attempts = sum(row.task_id == operation["id"] for row in site.rows())
+    trial.note(f"done at attempt {attempts}")
+    assert (told["state"], told.get("result"), attempts) == ("SUCCESS", "survived", 2)
 
 
 @pytest.mark.fault(
     "A task runs into its hard time limit (2 s)",
     "its caller is told `TimeLimitExceeded`, it is not run again; others are not disturbed",
 )
-def test_time_limit(site, measured):
+def test_time_limit(site, fault):
     site.start(workers=1)
-    with Load(site.url, rate=6) as load:
-        flowing(load, 5)
+    with fault(site, rate=6, before=5) as trial:
         began = now()
         status, problem = site.post("fault.limited", [60], wait=15)
-        told = now() - began
-        mended = now()
-        flowing(load)
-    verdict = site.judge(load, mended=mended)
-    measured(f"told after {told:.1f} s; {verdict}")
-    assert (status, problem["type"], problem["exc_type"]) == (
-        500,
-        "/problems/task-failed",
-        "TimeLimitExceeded",
-    )
+        trial.note(f"told after {now() - began:.1f} s")
+    told = (status, problem["type"], problem["exc_type"])
+    assert told == (500, "/problems/task-failed", "TimeLimitExceeded")
     assert sum(row.task_id == problem["id"] for row in site.rows()) == 1
-    verdict.check()
 
 
 @pytest.mark.fault(
     "A worker is told to stop (SIGTERM) in the midst of its tasks",
     "it ends them first: none is cut short, none runs twice",
 )
-def test_stop_mid_task(site, measured):
+def test_stop_mid_task(site, fault):
     site.start()
-    with Load(site.url, seconds=0.5, rate=12) as load:
-        flowing(load)
+    with fault(site, seconds=0.5, rate=12) as trial:
         leaving = site.workers[0]
-        process = site.run.processes.find(leaving)
         site.stopped.add(leaving)
+        process = site.processes()[leaving]
         began = now()
         process.terminate()
         process.wait(30)
-        took = now() - began
-        mended = now()
-        flowing(load)
-    verdict = site.judge(load, mended=mended)
-    measured(f"gone after {took:.1f} s; {verdict}")
-    verdict.check()
-    assert verdict.counts.interrupted == 0
+        trial.note(f"gone after {now() - began:.1f} s")
+    assert trial.verdict.counts.interrupted == 0
 
 
 @pytest.mark.fault(
@@ -150,10 +100,9 @@ def test_stop_mid_task(site, measured):
 )
 def test_duplicate_delivery(site, measured):
     site.start()
-    eventually(lambda: len(site.broker.connections()) >= 6, what="the API knows the connections")
     ids = [site.post("fault.work", [4])[1]["id"] for _ in range(2 * SLOTS)]
     eventually(lambda: site.running() == 2 * SLOTS, what="all slots are busy")
-    closed = site.broker.close_connections()
+    closed = site.close_connections()
     mended = now()
     for task in ids:
         assert site.ends(task)["state"] == "SUCCESS"
@@ -173,7 +122,7 @@ def test_duplicate_delivery(site, measured):
     "The clock of a worker jumps an hour ahead, then two hours back",
     "tasks go on, nobody hangs",
 )
-def test_clock_jump(site, tmp_path, measured):
+def test_clock_jump(site, tmp_path, fault):
     if not FAKETIME.exists():
         pytest.skip("the Debian package faketime is not installed")
     offset = tmp_path / "offset"
@@ -188,16 +137,10 @@ def test_clock_jump(site, tmp_path, measured):
     site.environment = {}
     site.launch_gateway()
     site.ready()
-    with Load(site.url, rate=6) as load:
-        flowing(load, 10)
+    with fault(site, rate=6, before=8, after=8) as trial:
         for jump in (HOUR, -HOUR):
             offset.write_text(f"{jump:+d}")
-            flowing(load, 10)
+            trial.flowing(8)
         offset.write_text("+0")
-        mended = now()
-        flowing(load, 10)
-    verdict = site.judge(load, mended=mended)
     jumped = {round((row.started_at - time.time()) / HOUR) for row in site.rows()}
-    measured(verdict)
     assert jumped == {-1, 0, 1}
-    verdict.check()

@@ -3,21 +3,18 @@
 import json
 import os
 import random
-import select
 import shutil
-import socket
-import socketserver
 import subprocess
 import sys
 import sysconfig
-import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
 
 from local.http import answers
+from tests.integration.proxy import Proxy
 from tests.integration.support import SERVICES, eventually
 
 pytestmark = pytest.mark.integration
@@ -66,32 +63,7 @@ def network():
         yield name, ours, theirs
 
 
-class Forward(socketserver.BaseRequestHandler):
-    """One connection, carried on to the same port of 127.0.0.1."""
-
-    def handle(self):
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.server.server_address[1])) as far:
-            other = {self.request: far, far: self.request}
-            while True:
-                for end in select.select(list(other), [], [])[0]:
-                    if not (data := end.recv(65536)):
-                        return
-                    other[end].sendall(data)
-
-
-@contextmanager
-def forwarded(host, port):
-    """A port of 127.0.0.1, to be reached at another address."""
-    with socketserver.ThreadingTCPServer((host, port), Forward) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-
-
+@pytest.mark.own_stores
 def test_a_gateway_without_the_workers_code_and_a_worker_in_another_network(
     stack, broker_url, database_url, run, tmp_path
 ):
@@ -114,7 +86,8 @@ def test_a_gateway_without_the_workers_code_and_a_worker_in_another_network(
 
     name, ours, theirs = stack.enter_context(network())
     for url in (broker_url, database_url):
-        stack.enter_context(forwarded(ours, urlsplit(url).port))
+        store = urlsplit(url).port
+        stack.enter_context(Proxy(store, host=ours, port=store))
     environment = common | {
         "PYTHONPATH": str(SERVICES),
         "CELERYKIT_BROKER_URL": broker_url.replace("127.0.0.1", ours),

@@ -4,6 +4,7 @@ import pymysql
 import pytest
 from celery import Celery
 from celery.exceptions import BackendStoreError, Reject
+from kombu.exceptions import EncodeError
 
 from celerykit.profile import configure
 from celerykit.settings import Settings
@@ -42,6 +43,16 @@ def test_a_running_task_whose_result_cannot_be_written_goes_back_to_its_queue(ap
     with pytest.raises(Reject) as rejected:
         app.backend.store_result("t1", 1, "SUCCESS")
     assert rejected.value.requeue
+
+
+def test_a_result_that_can_never_be_written_fails_its_task(app, monkeypatch):
+    def refuse(*_):
+        raise pymysql.OperationalError(1153, "too large by far")
+
+    monkeypatch.setattr(Celery, "current_worker_task", object())
+    monkeypatch.setattr(app.backend, "_execute", refuse)
+    with pytest.raises(EncodeError, match="too large by far"):  # of which Celery makes a failure
+        app.backend.store_result("t1", 1, "SUCCESS")
 
 
 def test_the_main_loop_gives_up_soon_with_an_error(app):
