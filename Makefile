@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 help: ## what there is to do
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml constraints.txt
 	local/packages python3-venv
@@ -70,7 +70,9 @@ images: ## build the kit's four images, with Docker or else buildah
 	        --tag $(REGISTRY)/celery-kit/$$component:$(VERSION) . || exit 1; \
 	done
 
-push: images ## build them for, and push them to REGISTRY
+push: ## build the images for, and push them to REGISTRY
+	test '$(origin REGISTRY)' != file || { echo 'REGISTRY: is required: make push REGISTRY=registry.example/team' >&2; exit 2; }
+	$(MAKE) images
 	for component in $(COMPONENTS); do \
 	    $(BUILDER) push $(REGISTRY)/celery-kit/$$component:$(VERSION) || exit 1; \
 	done

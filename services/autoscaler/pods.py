@@ -61,9 +61,11 @@ class View:
 
     @property
     def empty(self) -> frozenset[str]:
-        """The victims that hold no task; a pod in which nothing runs holds none."""
+        """The victims that hold no task and are not ready; a pod in which nothing runs holds none."""
         return frozenset(
-            pod.name for pod in self.victims if self.answer(pod).drained or not (pod.running or pod.ready)
+            pod.name
+            for pod in self.victims
+            if not pod.ready and (self.answer(pod).drained or not pod.running)
         )
 
 
@@ -138,6 +140,6 @@ def removable(view: View, empty_before: Collection[str], unborn: int = 0) -> int
         if pod.name not in going and not (pod.ready and view.answer(pod).ready):
             said = not pod.ready or pod.name in view.answers
             return f"{pod.name} {'is not ready' if said else 'does not answer'}, and was not told to drain"
-    if any(pod.ready or pod.name not in view.empty or pod.name not in empty_before for pod in victims):
+    if any(pod.name not in view.empty or pod.name not in empty_before for pod in victims):
         return 0
     return len(victims) + unborn

@@ -1,6 +1,7 @@
 """What a worker is to the outside: alive, ready, draining, empty. Bootsteps keep it; its port tells it."""
 
 import importlib.metadata
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -17,7 +18,10 @@ from celerykit.profile import dead_letters, declaring
 from celerykit.request import unacknowledged
 from celerykit.settings import Settings
 
+log = logging.getLogger(__name__)
+
 DRAIN_SECONDS = 5.0  # that the main loop may take to answer
+LOOK_SECONDS = 5.0  # between two looks at whether a drain is over
 
 
 class Presence:
@@ -29,6 +33,7 @@ class Presence:
         self.queues: tuple[str, ...] = settings.queues
         self.started = False  # once connected: the queues are those that the command line names
         self._draining = False
+        self._told = 0.0  # when it was last told to drain
         self._asked: float | None = None  # when the main loop was asked for a sign of life it has not given
         self._changing = threading.Lock()
         metrics.build_info.labels(_version(), "worker").set(1)
@@ -80,6 +85,7 @@ class Presence:
         Once this is true, every task that the broker has delivered is counted in `reserved`.
         """
         with self._changing:
+            self._told = time.monotonic()
             consumer = self._consumer
             if consumer is None or self._draining == wanted:
                 return self._draining == wanted
@@ -87,6 +93,13 @@ class Presence:
             consumer.call_soon(self._change, consumer, wanted, done)
             done.wait(DRAIN_SECONDS)
             return self._draining == wanted
+
+    def resume_when_forgotten(self, consumer: Any) -> None:
+        """Take tasks again if whoever drained this worker is gone, who would have repeated it."""
+        limit = self.settings.drain_seconds
+        if limit and self._draining and time.monotonic() - self._told > limit:
+            log.warning("nobody repeated /drain for %g s: taking tasks again", limit)
+            self._change(consumer, False, threading.Event())
 
     def _change(self, consumer: Any, wanted: bool, done: threading.Event) -> None:
         for name in self.queues:
@@ -129,6 +142,8 @@ class PresenceStep(bootsteps.StartStopStep):
             _count_child_exits(c.pool)
         _declare_dead_letters(c.connection, presence.queues)
         presence.connected(c)
+        # cleared with all of the timer's entries when the connection is lost
+        c.timer.call_repeatedly(LOOK_SECONDS, c.call_soon, (presence.resume_when_forgotten, c))
 
     def stop(self, c: Any) -> None:
         """The connection is gone, or the worker is about to end."""

@@ -124,6 +124,15 @@ class Settings(Broker, frozen=True, kw_only=True):
     drain_token: Annotated[
         str, Meta(description="bearer token of `POST /drain` and `/undrain`; empty refuses both")
     ] = ""
+    drain_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=WEEK,
+            description="a worker that was told to drain takes tasks again when nobody has repeated it for so"
+            " long; the autoscaler does at every tick; 0 is never",
+        ),
+    ] = 120
     liveness_seconds: Annotated[
         int, Meta(ge=5, le=WEEK, description="a worker whose main loop stood still for so long is not alive")
     ] = 60

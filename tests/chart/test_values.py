@@ -238,3 +238,9 @@ def test_what_the_chart_says_of_autoscaling_is_what_the_autoscaler_does_without_
     assert worker["autoscale"] == autoscale | {"enabled": True}
     pool = {field.encode_name: field.default for field in msgspec.structs.fields(Pool)}
     assert (worker["concurrency"], worker["poolType"]) == (pool["concurrency"], pool["poolType"])
+
+
+def test_a_broker_that_the_bundled_prometheus_does_not_know_needs_one_that_does(helm):
+    external = {"rabbitmq": CASES["external"]["rabbitmq"]}
+    assert "autoscaler.prometheusUrl: is required" in helm.refusal(GIVEN, external)
+    assert helm.render(GIVEN, external, {"autoscaler": {"enabled": False}})

@@ -138,7 +138,14 @@ def _kit() -> None:
     shared = [f"--volume={place}:{place}:ro" for place in places]
     flags = ["--pull-never", f"--build-arg=PYTHON_IMAGE={PYTHON.name}", *shared]
     with step("building the kit's images ..."):
-        run("make", "-C", ROOT, "images", env={**_environment(), "BUILD_FLAGS": " ".join(flags)})
+        run(
+            "make",
+            "-C",
+            ROOT,
+            "images",
+            "BUILDER=buildah",
+            env={**_environment(), "BUILD_FLAGS": " ".join(flags)},
+        )
     for name, mark in marks.items():
         _buildah("tag", name, mark)
 

@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster.clusters import choose
+from tests.cluster.node import Node
 from tests.e2e.cluster import Cluster, Kit, cluster_tool
 
-# Where no image of Grafana can be had, its pod would never start: the one value that may differ.
-FLAGS = () if os.environ.get("E2E_GRAFANA") else ("--set", "grafana.enabled=false")
+IMAGES = ("gateway", "worker", "autoscaler", "flower")
+
+# On a node made here no image of Grafana can be had, and its pod would never start.
+ON_NODE = isinstance(choose(), Node)
+REGISTRY = os.environ.get("E2E_REGISTRY")  # where `make push` took the images for the cluster of E2E_CONTEXT
+FLAGS = [
+    *(["--set=grafana.enabled=false"] if ON_NODE else []),
+    *(f"--set={part}.image.registry={REGISTRY}" for part in IMAGES if REGISTRY),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,19 +5,21 @@ import time
 import pytest
 
 from tests.e2e.cluster import RELEASE, eventually
-from tests.e2e.conftest import FLAGS
+from tests.e2e.conftest import FLAGS, ON_NODE
 
 KINDS = "deployments,statefulsets,services,configmaps,serviceaccounts,roles,rolebindings,pods,leases,jobs"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 OF_THE_CLUSTER = {"default", "kube-root-ca.crt"}
 SECRETS = {f"{RELEASE}-{name}" for name in ("rabbitmq", "mysql", "gateway", "worker", "flower")}
+if not ON_NODE:
+    SECRETS.add(f"{RELEASE}-grafana")
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])
 def test_what_is_installed_proves_itself_and_leaves_only_what_it_says(fresh, tell, helm):
     kit = fresh(helm)
-    tell(f"{helm} install --wait: {kit.install(*FLAGS):.0f} s")
+    tell(f"{helm} install --wait {' '.join(FLAGS)}: {kit.install(*FLAGS):.0f} s")
     notes = kit.run_helm("get", "notes", RELEASE)
     for name in SECRETS:
         assert kit.secret(name.removeprefix(f"{RELEASE}-"), some_key(kit, name)) not in notes

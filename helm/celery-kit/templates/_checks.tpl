@@ -19,6 +19,9 @@
 {{- if and $autoscaled (not (or .Values.prometheus.enabled .Values.autoscaler.prometheusUrl)) -}}
 {{- fail "autoscaler.prometheusUrl: is required where prometheus.enabled is false; or set autoscaler.enabled to false" -}}
 {{- end -}}
+{{- if and $autoscaled (not .Values.rabbitmq.enabled) (not .Values.autoscaler.prometheusUrl) -}}
+{{- fail "autoscaler.prometheusUrl: is required where rabbitmq.enabled is false: the release's own Prometheus does not know your broker's queues; or set autoscaler.enabled to false" -}}
+{{- end -}}
 {{- range $name, $pool := include "celery-kit.pools" . | fromJson -}}
 {{- $where := printf "worker.pools.%s" $name -}}
 {{- range $pool.queues -}}

@@ -37,8 +37,11 @@ def kit(tmp_path_factory):
         for _ in range(16):
             post(kit, "task.sleep", seconds=0.5)
         eventually(lambda: kill_a_child(kit), what="a child of a worker")
-        eventually(lambda: found(kit, 'gateway_http_requests_total{code="202"}'), what="the first sample")
-        post(kit, "task.sleep", seconds=0.1)  # rates need a second one
+        for series in (
+            'gateway_http_requests_total{code="202"}',
+            'worker_task_finished_total{outcome="success"}',
+        ):
+            eventually(lambda series=series: found(kit, series), what=f"the first sample of {series}")
         yield kit
     finally:
         kit.stop()
@@ -75,6 +78,7 @@ def awaited(kit, queries):
     missing = set(queries)
 
     def all_found():
+        post(kit, "task.sleep", seconds=0.1)  # rates forget what was long ago
         missing.difference_update([query for query in missing if found(kit, query)])
         return not missing
 

@@ -1,0 +1,21 @@
+"""`helm test` runs the example task where clients may call it, and no task of the user's."""
+
+import pytest
+
+from tests.chart.render import GIVEN
+
+QUEUE = {"queue": "default"}
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "task"),
+    [
+        ({}, "task.echo"),
+        ({"task.echo": QUEUE, "mine": QUEUE}, "task.echo"),
+        ({"task.echo": QUEUE | {"allowed": False}}, None),
+        ({"mine": QUEUE}, None),
+    ],
+)
+def test_the_task_is_one_of_the_catalogue(helm, catalogue, task):
+    container = helm.render(GIVEN, {"gateway": {"catalogue": catalogue}}).container("kit-test/test")
+    assert {v["name"]: v.get("value") for v in container["env"]}.get("TASK") == task
