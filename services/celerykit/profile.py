@@ -94,6 +94,7 @@ def configure(app: Celery, settings: Settings) -> None:
     # whatever sends a task comes by here: tasks, canvases, retries
     app.send_task = lambda name, *args, **options: send(name, *args, **in_whole_seconds(app, options))
     app.events_cls = "celerykit.events:Events"
+    app.control_cls = "celerykit.control:Control"
     app.conf.update(celery_settings(settings))
     signals.before_task_publish.connect(stamp_publish_time)
 

@@ -1,4 +1,4 @@
-"""The push of a result to the caller that waits for it, over AMQP."""
+"""Messages that nobody confirms: above all the push of a result to the caller that waits for it."""
 
 import logging
 import multiprocessing
@@ -41,35 +41,32 @@ class SharedCount:
 pushed, failed = SharedCount(), SharedCount()
 
 
-class Replies:
-    """Pushes results from any thread of any child, on a connection without confirms.
+class Publisher:
+    """Publishes from any thread of any child, on connections of its own that never wait for long.
 
-    The result is in the database before, so a push that fails costs the caller time, not the result:
-    it is counted, logged, and never raised.
+    There are no confirms: on a network that has gone silent, they would be waited for without end.
     """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._channels = PerThread(self._open)
 
-    def push(self, reply_to: str, correlation_id: str, body: str) -> None:
-        """Send a result, a JSON text, to a reply queue."""
-        for _ in range(TRIES):
+    def publish(self, body: str | bytes, exchange: str, routing_key: str, **message: Any) -> None:
+        """Send a message, made as amqp's `prepare_message` makes it. Raises what the last try raised."""
+        for left in reversed(range(TRIES)):
             try:
-                self._publish(reply_to, correlation_id, body)
-            except Exception as problem:  # noqa: BLE001  # whatever it is, the task has succeeded
+                self._publish(body, exchange, routing_key, message)
+            except Exception:
                 self._channels.drop()
-                error = problem
+                if not left:
+                    raise
             except BaseException:  # a limit struck amid a frame: nobody may write after it
                 self._channels.drop()
                 raise
             else:
-                pushed.add()
                 return
-        failed.add()
-        log.warning("reply of task %s was not pushed: %r", correlation_id, error)
 
-    def _publish(self, reply_to: str, correlation_id: str, body: str) -> None:
+    def _publish(self, body: str | bytes, exchange: str, routing_key: str, message: dict[str, Any]) -> None:
         channel = self._channels.get()
         connection = channel.connection
         # nobody reads this connection: hear first whether the broker has closed it
@@ -77,16 +74,39 @@ class Replies:
         readable.register(connection.sock, select.POLLIN)
         if readable.poll(0):
             connection.drain_events(timeout=TIMEOUT)
-        message = channel.prepare_message(
-            body,
-            content_type="application/json",
-            content_encoding="utf-8",
-            properties={"correlation_id": correlation_id, "delivery_mode": 1},
-        )
-        channel.basic_publish(message, exchange="", routing_key=reply_to)
+        prepared = channel.prepare_message(body, **message)
+        channel.basic_publish(prepared, exchange=exchange, routing_key=routing_key)
 
     def _open(self) -> Any:
         connection: Connection = self._app.connection_for_write(connect_timeout=TIMEOUT, heartbeat=0).clone(
             transport_options={"read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
         )
         return connection.channel()
+
+
+class Replies:
+    """Pushes results to the callers that wait.
+
+    The result is in the database before, so a push that fails costs the caller time, not the result:
+    it is counted, logged, and never raised.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._publisher = Publisher(app)
+
+    def push(self, reply_to: str, correlation_id: str, body: str) -> None:
+        """Send a result, a JSON text, to a reply queue."""
+        try:
+            self._publisher.publish(
+                body,
+                exchange="",
+                routing_key=reply_to,
+                content_type="application/json",
+                content_encoding="utf-8",
+                properties={"correlation_id": correlation_id, "delivery_mode": 1},
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the task has succeeded
+            failed.add()
+            log.warning("reply of task %s was not pushed: %r", correlation_id, error)
+        else:
+            pushed.add()

@@ -47,6 +47,7 @@ class Request(CeleryRequest):
             # as such it is rejected; as anything else it ends the worker, and the next one that gets it
             raise InvalidTaskError(f"the message has another shape than a task's: {error!r}") from error
         self._outcome: str | None = None
+        self._cancelled = False
         self.queue = undelayed(str(self.delivery_info.get("routing_key") or ""))
         self._labels = (self.queue, self.name)
         metrics.received.labels(*self._labels, str(bool(self.delivery_info.get("redelivered"))).lower()).inc()
@@ -60,11 +61,18 @@ class Request(CeleryRequest):
             return
 
         def on_success(self: Request, failed__retval__runtime: Any, **kwargs: Any) -> None:
+            failed, _, runtime = failed__retval__runtime
+            if self._cancelled and not failed and runtime is None:
+                return  # gevent's pool calls it a success that it killed a task; unacknowledged, it goes back
             succeeded(self, failed__retval__runtime, **kwargs)
-            if not failed__retval__runtime[0]:
+            if not failed:
                 self._finish("success")
 
         cls.on_success = on_success
+
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        self._cancelled = True
+        super().cancel(*args, **kwargs)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)

@@ -3,11 +3,10 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,25 @@ from tornado.httpclient import AsyncHTTPClient
 from autoscaler.actuators.processes import ProcessActuator
 from autoscaler.config import Pool, PortRange, Processes
 from autoscaler.model import Action, Decision, Fleet, Reason
+from local.ports import Ports
+from local.run import Run
 from tests.unit.autoscaler.fake_prometheus import FakePrometheus, serving
 
 TOKEN = "s3cret"
 POOL = Pool(queues=("default", "slow"), concurrency=3, pool_type="threads")
 
 
-def free_ports(count: int) -> int:
-    """Find the first of so many free ports in a row."""
-    for first in range(20000 + os.getpid() % 400 * 20, 32000, count):
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no free ports")
-
-
 class Place:
     """A folder of workers, and the autoscalers that come and go over it."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.ports = folder, ports
         self.directory = folder / "workers"
         self.ends = folder / "ends"
         self.ends.mkdir()
         monkeypatch.setenv("CELERYKIT_DRAIN_TOKEN", TOKEN)
         monkeypatch.setenv("FAKE_ENDS", str(self.ends))
-        first = free_ports(6)
+        first, _ = ports.workers
         self.config = Processes(
             directory=str(self.directory),
             log_directory=str(folder / "log"),
@@ -100,8 +91,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    place = Place(tmp_path, monkeypatch)
+def place(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    place = Place(tmp_path, run.ports, monkeypatch)
     yield place
     place.close()
     place.kill_all()

@@ -82,7 +82,7 @@ async def test_a_task_that_shows_between_two_answers_keeps_the_worker(place: Pla
 async def test_a_worker_that_does_not_answer_is_never_ended(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.actuators.processes.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("autoscaler.actuators.workers.ANSWER_SECONDS", 0.3)
     actuator = place.actuator()
     (worker,) = (await started(actuator, 1)).workers
     os.kill(place.records()[worker.name]["pid"], signal.SIGSTOP)
@@ -98,7 +98,7 @@ async def test_a_worker_that_does_not_answer_is_never_ended(
 async def test_a_wrong_token_drains_nobody(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     actuator = place.actuator()
     (worker,) = (await started(actuator, 1)).workers
-    actuator._token = "wrong"
+    actuator._workers._token = "wrong"
     for decision in (told(drain=(worker.name,)), told(), told()):
         with pytest.raises(ActuationError):
             await tick(actuator, decision)
@@ -212,9 +212,7 @@ async def test_a_program_that_cannot_be_started_is_an_error_that_names_it(place:
 
 async def test_a_taken_port_is_passed_over_and_too_few_are_an_error(place: Place) -> None:
     first = place.config.ports.first
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", first))
-        stranger.listen()
+    with socket.create_server(("127.0.0.1", first)):
         actuator = place.actuator()
         with pytest.raises(ActuationError, match=f"no free port from {first} to {first + 5}"):
             await tick(actuator, told(start=6))

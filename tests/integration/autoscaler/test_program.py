@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
-from tests.integration.autoscaler.conftest import Place, free_ports
+from tests.integration.autoscaler.conftest import Place
 from tests.unit.autoscaler.fake_prometheus import FakePrometheus
 
 SERVICES = Path(__file__).parents[3] / "services"
@@ -30,7 +30,7 @@ class Program:
         self.place = place
         self.path = place.folder / "autoscaler.yaml"
         self.log = place.folder / "autoscaler.log"
-        self.port = free_ports(1)
+        self.port = place.ports.autoscaler
         self.running: list[Process] = []
         actuator = msgspec.to_builtins(place.config)
         self.config: dict[str, Any] = {
@@ -191,9 +191,7 @@ async def refused(program: Program) -> str:
 
 
 async def test_a_taken_port_is_one_line_that_names_it(program: Program) -> None:
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", program.port))
-        stranger.listen()
+    with socket.create_server(("127.0.0.1", program.port)):
         assert await refused(program) == f"port: {program.port} on 127.0.0.1 is taken; choose a free one\n"
 
 
@@ -231,12 +229,12 @@ async def test_a_token_with_a_line_break_is_refused(
 
 
 async def test_a_second_autoscaler_over_the_same_workers_is_refused(
-    program: Program, fake: FakePrometheus
+    program: Program, place: Place, fake: FakePrometheus
 ) -> None:
     fake.backlog(0)
     await program.start()
     await program.until(lambda pool: pool["ready"] == 1)
-    program.config["port"] = free_ports(1)
+    program.config["port"] = place.ports.gateway
     process = await program.start()
     assert await ended(process) == 2
     assert "another autoscaler" in program.log.read_text()

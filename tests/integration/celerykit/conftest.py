@@ -1,13 +1,10 @@
-"""A link to a worker, and a database without tables."""
+"""A link to a worker, and workers with task modules of their own."""
 
 from uuid import uuid4
 
-import pymysql
 import pytest
 
-from celerykit import database
-from celerykit.link import Link
-from tests.integration.support import SERVICES
+from tests.integration.support import SERVICES, linked
 
 TASKS = ["task.query_users", "task.echo", "task.sleep", "task.cpu", "task.fail"]
 OWN = [
@@ -27,25 +24,11 @@ OWN = [
 
 
 @pytest.fixture
-def empty_database(stores):
-    """The URL of a database without tables."""
-    name = f"kit_{uuid4().hex[:8]}"
-    with pymysql.connect(**database.parse(stores.mysql.url)) as admin, admin.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE `{name}`")
-    yield stores.mysql.url_of(name)
-    with pymysql.connect(**database.parse(stores.mysql.url)) as admin, admin.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE `{name}`")
-
-
-@pytest.fixture
 async def link(settings):
     """A link that is connected."""
-    link = Link(
-        settings, service="test", queues=dict.fromkeys([*TASKS, *(f"own.{name}" for name in OWN)], "default")
-    )
-    await link.start()
-    yield link
-    await link.close()
+    queues = dict.fromkeys([*TASKS, *(f"own.{name}" for name in OWN)], "default")
+    async with linked(settings, service="test", queues=queues) as link:
+        yield link
 
 
 @pytest.fixture

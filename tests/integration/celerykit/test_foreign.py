@@ -2,8 +2,8 @@
 
 import pytest
 
-from celerykit.link import Link, NoQueue
-from tests.integration.support import PlainWorker
+from celerykit.link import NoQueue
+from tests.integration.support import PlainWorker, linked
 
 pytestmark = pytest.mark.integration
 
@@ -20,10 +20,8 @@ def fleet(tmp_path_factory, broker_url):
 async def link(settings):
     """A link with a foreign route."""
     queues = {"plain.add": "foreign", "plain.fail": "foreign", "plain.nowhere": "misspelt"}
-    link = Link(settings, queues=queues, foreign=["foreign", "misspelt"])
-    await link.start()
-    yield link
-    await link.close()
+    async with linked(settings, queues=queues, foreign=["foreign", "misspelt"]) as link:
+        yield link
 
 
 @pytest.mark.usefixtures("fleet")

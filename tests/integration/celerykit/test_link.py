@@ -9,6 +9,7 @@ import pytest
 from celerykit.link import Link, NoQueue, NotFinished, Saturated, Unavailable
 from celerykit.settings import Settings
 from local.http import request
+from tests.integration.support import linked
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("worker")]
 
@@ -62,13 +63,9 @@ async def test_an_unfinished_task_awaited_for_too_short_a_time_gives_none(link):
 
 
 async def test_a_task_of_another_link_can_be_awaited(link, settings):
-    other = Link(settings, service="other", queues={"task.sleep": "default"})
-    await other.start()
-    try:
+    async with linked(settings, service="other", queues={"task.sleep": "default"}) as other:
         task_id = await other.send("task.sleep", [0.5])
         assert (await link.wait(task_id, 20)).result == 0.5
-    finally:
-        await other.close()
 
 
 async def test_a_hundred_calls_at_once_each_get_their_own_answer(link):
@@ -84,23 +81,18 @@ async def test_a_call_that_is_not_stored_is_answered_and_leaves_no_row(link):
 
 
 async def test_waits_are_bounded(settings):
-    link = Link(settings, queues={"task.sleep": "default", "task.echo": "default"}, max_in_flight=1)
-    await link.start()
-    try:
+    queues = {"task.sleep": "default", "task.echo": "default"}
+    async with linked(settings, queues=queues, max_in_flight=1) as link:
         first = asyncio.create_task(link.call("task.sleep", [0.5], wait=20))
         await asyncio.sleep(0)
         with pytest.raises(Saturated):
             await link.call("task.echo", [1], wait=20)
         assert (await first).result == 0.5
         assert (await link.call("task.echo", [1], wait=20)).result == 1
-    finally:
-        await link.close()
 
 
 async def test_a_queue_that_no_worker_has_declared_is_refused(settings):
-    link = Link(settings, queues={"task.echo": "nobody"})
-    await link.start()
-    try:
+    async with linked(settings, queues={"task.echo": "nobody"}) as link:
         with pytest.raises(NoQueue):
             await link.send("task.echo", [1])
         with pytest.raises(NoQueue):
@@ -108,8 +100,6 @@ async def test_a_queue_that_no_worker_has_declared_is_refused(settings):
         with pytest.raises(NoQueue):
             await link.send("task.echo", [1], countdown=5)
         assert link.in_flight == 0
-    finally:
-        await link.close()
 
 
 async def test_an_expired_task_ends_revoked_and_does_not_run(link):

@@ -57,9 +57,9 @@ def test_a_database_newer_than_the_program_is_refused(empty_database):
         schema.upgrade(empty_database)
 
 
-def run_command(environment):
+def run_command(environment, *words):
     return subprocess.run(
-        [sys.executable, "-m", "celerykit.schema", "upgrade"],
+        [sys.executable, "-m", "celerykit.schema", "upgrade", *words],
         env=environment,
         capture_output=True,
         text=True,
@@ -79,6 +79,6 @@ def test_the_command_without_a_database_url_names_the_variable():
 
 
 def test_the_command_with_a_database_that_is_away_fails_in_one_line():
-    done = run_command({"CELERYKIT_DATABASE_URL": "mysql://u:p@127.0.0.1:1/d"})
+    done = run_command({"CELERYKIT_DATABASE_URL": "mysql://u:p@127.0.0.1:1/d"}, "--wait", "0")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -28,8 +28,8 @@ async def test_a_worker_told_to_stop_ends_its_task_first(start_worker, link, led
 async def test_a_task_of_a_killed_worker_is_ended_by_another(start_worker, link, ledger):
     first = start_worker()
     task_id = await started(link, ledger, "task.sleep", [2])
-    second = start_worker()
     first.end()
+    second = start_worker()
     assert (await link.wait(task_id, 30)).state == "SUCCESS"
     (killed, done) = ledger(task_id)
     assert killed[3] is None, "the first attempt has no end"
@@ -61,6 +61,7 @@ async def test_a_task_beyond_its_hard_limit_is_a_failure_and_counted(start_worke
     eventually(lambda: worker.metric(timeout) == 1)
 
 
+@pytest.mark.own_stores
 def test_while_the_broker_is_away_a_worker_is_alive_and_not_ready(start_worker, stores):
     worker = start_worker()
     stores.rabbitmq.stop()
@@ -75,6 +76,7 @@ def test_while_the_broker_is_away_a_worker_is_alive_and_not_ready(start_worker, 
     assert worker.metric("worker_broker_reconnects_total") == 1
 
 
+@pytest.mark.own_stores
 def test_a_drained_worker_stays_drained_when_it_connects_again(start_worker, stores):
     worker = start_worker()
     assert worker.http("POST", "/drain", TOKEN)[0] == 200
@@ -85,6 +87,13 @@ def test_a_drained_worker_stays_drained_when_it_connects_again(start_worker, sto
     assert (status, report["ready"], report["draining"]) == (503, False, True)
     assert worker.http("POST", "/undrain", TOKEN)[0] == 200
     eventually(lambda: worker.http("GET", "/readyz")[0] == 200, what="consuming again")
+
+
+def test_a_drain_that_nobody_repeats_ends_by_itself(start_worker):
+    worker = start_worker(CELERYKIT_DRAIN_SECONDS="7")
+    assert worker.http("POST", "/drain", TOKEN)[0] == 200
+    assert worker.http("GET", "/readyz")[0] == 503
+    eventually(lambda: worker.http("GET", "/readyz")[0] == 200, seconds=30, what="consuming again")
 
 
 async def test_tasks_of_ones_own_are_loaded_by_the_name_of_their_module(start_own, link):

@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from celerykit.link import Link
 from local.http import request
-from tests.integration.support import SERVICES
+from tests.integration.support import SERVICES, linked
 
 
 @pytest.fixture
@@ -20,10 +19,8 @@ def queue():
 @pytest.fixture
 async def link(settings, queue):
     """A link of which every task goes to the queue."""
-    link = Link(settings, service="test", queues=defaultdict(lambda: queue))
-    await link.start()
-    yield link
-    await link.close()
+    async with linked(settings, service="test", queues=defaultdict(lambda: queue)) as link:
+        yield link
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import sys
 import pytest
 from kombu import Connection
 
-from celerykit.link import Link
-from tests.integration.support import SERVICES, TOKEN, eventually
+from tests.integration.support import SERVICES, TOKEN, eventually, linked
 
 pytestmark = pytest.mark.integration
 
@@ -36,17 +35,13 @@ async def test_a_flood_on_one_queue_does_not_delay_another_pool(start, settings,
     one_slot = {"CELERYKIT_WORKER_CONCURRENCY": "1"}
     start(CELERYKIT_POOL="fast", **one_slot)
     start(CELERYKIT_POOL="slow", CELERYKIT_QUEUES=other, **one_slot)
-    link = Link(settings, queues={"task.echo": queue, "task.sleep": other})
-    await link.start()
-    try:
-        flood = [await link.send("task.sleep", [0.25]) for _ in range(100)]
+    async with linked(settings, queues={"task.echo": queue, "task.sleep": other}) as link:
+        flood = [await link.send("task.sleep", [2]) for _ in range(100)]
         eventually(lambda: ledger(flood[0]))
         for number in range(20):
             assert (await link.call("task.echo", [number], wait=30)).result == number
         begun = sum(bool(ledger(task_id)) for task_id in flood)
         assert begun < len(flood) / 2, "most of the flood is still to come when the other pool is done"
-    finally:
-        await link.close()
 
 
 @pytest.mark.parametrize("how", ["option", "routes"])

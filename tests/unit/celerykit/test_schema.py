@@ -23,7 +23,7 @@ def command(monkeypatch):
 
 def test_a_database_that_does_not_answer_in_time_ends_it_with_code_1(command, capsys):
     with pytest.raises(SystemExit) as ended:
-        command("--wait", "0.1")
+        command("--wait", "1")
     assert ended.value.code == 1
     told = capsys.readouterr()
     assert "waiting for the database" in told.out

@@ -1,0 +1,83 @@
+"""The autoscaler over two pools, on real queues, Prometheus and workers: a flood is one pool's own."""
+
+import asyncio
+import json
+import sys
+
+import msgspec
+import pytest
+
+from local.http import request
+from local.ports import HOST
+from local.process import end
+from local.run import ROOT
+from tests.integration.support import TOKEN, eventually, linked
+
+pytestmark = [pytest.mark.integration, pytest.mark.own_stores, pytest.mark.timeout(240)]
+
+FLOOD = 100  # tasks of half a second
+PROGRAM = "autoscaler-of-two-pools"
+
+
+@pytest.fixture
+def explain(run, prometheus, vhost, broker_url, database_url):
+    """What the autoscaler tells of its pools; it has begun with one worker of one slot for each."""
+    scale = {"targetBacklogPerWorker": 5, "maxWorkers": 3, "downWindowSeconds": 3, "cooldownSeconds": 1}
+    first, last = run.ports.workers
+    config = {
+        "prometheusUrl": prometheus.url,
+        "host": HOST,
+        "port": run.ports.autoscaler,
+        "tickSeconds": 1,
+        "worker": {
+            "pools": {
+                name: {"queues": [name], "vhost": vhost, "concurrency": 1, "autoscale": scale}
+                for name in ("flooded", "calm")
+            }
+        },
+        "actuator": {
+            "kind": "processes",
+            "directory": str(run.folder("two-pools")),
+            "command": [sys.executable, "-m", "worker"],
+            "host": HOST,
+            "ports": {"from": first, "to": last},
+            "logDirectory": str(run.folder("log")),
+        },
+    }
+    path = run.folder("config") / f"{PROGRAM}.yaml"
+    path.write_bytes(msgspec.yaml.encode(config))
+    environment = {
+        "CELERYKIT_BROKER_URL": broker_url,
+        "CELERYKIT_DATABASE_URL": database_url,
+        "CELERYKIT_DRAIN_TOKEN": TOKEN,
+        "PYTHONPATH": str(ROOT / "services"),
+    }
+    run.processes.start(PROGRAM, [sys.executable, "-m", "autoscaler", "--config", str(path)], environment)
+
+    def pools():
+        return json.loads(request("GET", f"http://{HOST}:{run.ports.autoscaler}/explain")[1])["pools"]
+
+    try:
+        eventually(lambda: [pool["ready"] for pool in pools().values()] == [1, 1], 60, "a worker of each")
+        yield pools
+    finally:
+        run.processes.stop(PROGRAM)
+        end(run.processes.orphans(), 10)  # its workers, which outlive it
+
+
+async def test_a_flood_makes_its_own_pool_grow_and_neither_grows_nor_delays_the_other(
+    explain, settings, ledger
+):
+    async with linked(settings, queues={"task.sleep": "flooded", "task.echo": "calm"}) as link:
+        flood = [await link.send("task.sleep", [0.5]) for _ in range(FLOOD)]
+        for number in range(20):
+            assert (await link.call("task.echo", [number], wait=30)).result == number
+        assert not ledger(flood[-1]), "most of the flood is still to come when the calm pool is done"
+        await asyncio.to_thread(
+            eventually, lambda: explain()["flooded"]["ready"] == 3, 60, "as many workers as the pool may have"
+        )
+        for task_id in flood:
+            assert (await link.wait(task_id, 60)).state == "SUCCESS"
+    eventually(lambda: explain()["flooded"]["current"] == 1, 60, "one worker, when the flood is over")
+    assert {decision["to"] for decision in explain()["calm"]["decisions"]} == {1}
+    assert {len(ledger(task_id)) for task_id in flood} == {1}
