@@ -28,15 +28,35 @@ class Ports:
         self.distribution = base + 75  # RabbitMQ's Erlang distribution
         self.prometheus = base + 90
         self.fixed: dict[str, int] = dict(vars(self))
+        self.claim = base + 99
         self.workers = (base + 100, base + BLOCK - 1)  # first and last
 
     @classmethod
     def free(cls) -> "Ports":
-        """Find a block of which no port is taken, below the range that the kernel hands out."""
-        for base in random.sample(range(20000, 32000, BLOCK), 60):
-            if not any(taken(port) for port in range(base, base + BLOCK)):
-                return cls(base)
+        """Find a block of which no port is taken, below the range that the kernel hands out.
+
+        Until this process ends it listens on one of them, so that others who search pass the block over.
+        """
+        blocks = range(20000, 32000, BLOCK)
+        for base in random.sample(blocks, len(blocks)):
+            ports = cls(base)
+            claim = socket.socket()
+            try:
+                claim.bind((HOST, ports.claim))
+                claim.listen()
+            except OSError:
+                claim.close()
+                continue
+            if not any(taken(port) for port in range(base, base + BLOCK) if port != ports.claim):
+                claim.detach()
+                return ports
+            claim.close()
         raise PortTakenError("no free block of ports between 20000 and 32000")
+
+    def spare(self) -> int:
+        """Find a port among those of the workers on which nobody listens."""
+        first, last = self.workers
+        return next(port for port in range(first, last + 1) if not taken(port))
 
 
 def taken(port: int) -> bool:

@@ -155,6 +155,11 @@ class MySQL:
         """Stop it; the data stay on disk."""
         self.run.processes.stop("mysql", grace=60)
 
+    @property
+    def _temporary(self) -> Path:
+        """Its own: a server that starts deletes the temporary tables of all that share the folder."""
+        return self.run.folder("mysql", "tmp")
+
     def _install(self, home: Path) -> None:
         new = home / "data.new"  # renamed when whole: an interrupted installation is made again
         shutil.rmtree(new, ignore_errors=True)
@@ -163,6 +168,7 @@ class MySQL:
             program("mariadb-install-db"),
             "--no-defaults",
             f"--datadir={new}",
+            f"--tmpdir={self._temporary}",
             f"--user={user}",
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={user}",
@@ -179,6 +185,7 @@ datadir = {home / "data"}
 # in the data folder: the path of a socket may have 107 characters at most
 socket = mysql.sock
 pid-file = mysql.pid
+tmpdir = {self._temporary}
 bind-address = {HOST}
 port = {self.run.ports.mysql}
 init-file = {home / "users.sql"}

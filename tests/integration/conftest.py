@@ -1,9 +1,13 @@
-"""Real stores: one RabbitMQ and one MariaDB a session, a virtual host and a database a module."""
+"""Real stores: one RabbitMQ and one MariaDB a session, a virtual host and a database a module.
+
+A session is a worker of pytest-xdist, if that runs the tests. With KIT_TEST_BROKER_URL and its like
+(external.py) the stores are those that run elsewhere.
+"""
 
 import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pymysql
 import pytest
@@ -14,7 +18,13 @@ from local.http import request
 from local.ports import Ports
 from local.run import Run
 from local.stores import Prometheus, Stores
+from tests.integration.external import External
 from tests.integration.support import Worker
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("own_stores") and External.named():
+        pytest.skip("stops or changes a store, and these are not ours")
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +40,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.fixture(scope="session")
-def stores(run: Run) -> Iterator[Stores]:
-    """RabbitMQ and MariaDB, running. A test that stops one starts it again."""
+def stores(run: Run) -> Iterator[Stores | External]:
+    """RabbitMQ and MariaDB, running. A test that stops one is marked `own_stores`, and starts it again."""
+    if external := External.named():
+        yield external
+        return
     stores = Stores(run)
     try:
         stores.rabbitmq.launch()
@@ -50,7 +63,7 @@ def prometheus(stores: Stores) -> Prometheus:
 
 
 @pytest.fixture(scope="module")
-def vhost(stores: Stores) -> Iterator[str]:
+def vhost(stores: Stores | External) -> Iterator[str]:
     """A virtual host of this module's own."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     rabbitmq = stores.rabbitmq
@@ -61,24 +74,46 @@ def vhost(stores: Stores) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def broker_url(stores: Stores, vhost: str) -> str:
+def broker_url(stores: Stores | External, vhost: str) -> str:
     """AMQP URL of this module's virtual host."""
     return stores.rabbitmq.url_of(vhost)
 
 
 @pytest.fixture(scope="module")
-def database_url(stores: Stores) -> Iterator[str]:
+def database_url(stores: Stores | External) -> Iterator[str]:
     """URL of this module's own database, with the tables in it."""
+    with made_database(stores) as url:
+        schema.upgrade(url)
+        yield url
+
+
+@pytest.fixture
+def empty_database(stores: Stores | External) -> Iterator[str]:
+    """URL of a database without tables."""
+    with made_database(stores) as url:
+        yield url
+
+
+@contextmanager
+def made_database(stores: Stores | External) -> Iterator[str]:
+    """Make a database, and drop it again; its URL."""
     name = f"kit_{uuid.uuid4().hex[:8]}"
-    _administer(stores, f"CREATE DATABASE `{name}`")
-    schema.upgrade(stores.mysql.url_of(name))
-    yield stores.mysql.url_of(name)
-    _administer(stores, f"DROP DATABASE `{name}`")
+
+    def administer(statement: str) -> None:
+        with pymysql.connect(**database.parse(stores.mysql.url)) as admin, admin.cursor() as cursor:
+            cursor.execute(statement)
+
+    administer(f"CREATE DATABASE `{name}`")
+    try:
+        yield stores.mysql.url_of(name)
+    finally:
+        administer(f"DROP DATABASE `{name}`")
 
 
-def _administer(stores: Stores, statement: str) -> None:
-    with pymysql.connect(**database.parse(stores.mysql.url)) as admin, admin.cursor() as cursor:
-        cursor.execute(statement)
+@pytest.fixture(autouse=True)
+def rare_heartbeats(monkeypatch):
+    """A test may keep the loop of its link busy for long while it awaits a process, and stay connected."""
+    monkeypatch.setattr("celerykit.transport.HEARTBEAT", 600)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What the integration tests share beside fixtures: awaiting a condition, and a worker as a process."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,16 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from local.ports import taken
+from celerykit.link import Link
 
 TOKEN = "drain-token"
 SERVICES = Path(__file__).parents[2] / "services"
 
 
-def eventually(condition: Callable[[], object], seconds: float = 30, what: str = "") -> object:
+def eventually(condition: Callable[[], object], seconds: float = 60, what: str = "") -> object:
     """Await a condition; returns what it gave when it was true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -32,8 +33,7 @@ class Worker:
     """`python -m worker`, as a process."""
 
     def __init__(self, run, broker_url, database_url, **environment):
-        first, last = run.ports.workers
-        self.port = next(port for port in range(first, last) if not taken(port))
+        self.port = run.ports.spare()
         self.log = run.home / "log" / f"worker-{self.port}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -85,6 +85,19 @@ class Worker:
         self.process.wait()
 
 
+@asynccontextmanager
+async def linked(settings, **options):
+    """A link that is connected: only then may a test keep its loop busy while it awaits something else."""
+    link = Link(settings, **options)
+    await link.start()
+    try:
+        while not link.connected:  # noqa: ASYNC110  # there is no event of it
+            await asyncio.sleep(0.01)
+        yield link
+    finally:
+        await link.close()
+
+
 async def started(link, ledger, name, args):
     """Send a task and await that it runs; returns its id."""
     task_id = await link.send(name, args)
@@ -104,7 +117,7 @@ def run_worker(**environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 from contextlib import suppress
 
@@ -11,17 +10,11 @@ import pytest
 
 from local.run import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.own_stores, pytest.mark.timeout(240)]
 
 PAGE = ROOT / "docs" / "from-the-article.md"
 BLOCK = re.compile(r"^```sh\n(.*?)^```\n(?:\s*^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 MARK = "---- end of a block ----"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_each_block_of_commands_prints_what_stands_below_it(gateway, run):
@@ -32,7 +25,7 @@ def test_each_block_of_commands_prints_what_stands_below_it(gateway, run):
     here = {
         ".run/": f"{run.home}/",
         "localhost:17000": f"127.0.0.1:{gateway.port}",
-        "17001": str(free_port()),
+        "17001": str(ports.spare()),
         ":17006": f":{ports.mysql}",
         ":17072": f":{ports.amqp}",
     }

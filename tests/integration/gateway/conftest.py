@@ -23,7 +23,7 @@ def environ(broker_url, database_url):
 @pytest.fixture(scope="module")
 def worker(run, environ):
     """A worker with two slots."""
-    name, port = "worker-test-gateway", run.ports.workers[0]
+    name, port = "worker-test-gateway", run.ports.spare()
     own = {"CELERYKIT_WORKER_HOST": "127.0.0.1", "CELERYKIT_WORKER_PORT": str(port)}
     run.processes.start(name, [sys.executable, "-m", "worker"], environ | own)
     run.processes.wait_ready(name, lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60)

@@ -1,7 +1,6 @@
 """A gateway as a process, and workers that know nothing of the kit."""
 
 import json
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -15,9 +14,7 @@ class Gateway:
 
     def __init__(self, run, environ, number):
         self._run, self.name = run, f"gateway-test-{number}"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = run.ports.spare()
         own = {"CELERYKIT_GATEWAY_HOST": "127.0.0.1", "CELERYKIT_GATEWAY_PORT": str(self.port)}
         run.processes.start(self.name, [sys.executable, "-m", "gateway"], environ | own)
         run.processes.wait_ready(self.name, lambda: answers(f"{self.url}/readyz"), 30)

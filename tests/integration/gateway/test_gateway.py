@@ -105,6 +105,7 @@ def test_an_idle_gateway_takes_less_than_96_mib(gateway):
     assert gateway.process.memory_info().rss < 96 * 2**20
 
 
+@pytest.mark.own_stores
 def test_without_the_broker_it_is_a_503_and_with_it_again_all_is_well(gateway, stores):
     stores.rabbitmq.stop()
     try:
@@ -129,6 +130,7 @@ def test_without_the_broker_it_is_a_503_and_with_it_again_all_is_well(gateway, s
     assert gateway.post("task.echo", [2], Prefer="wait=50").status == 200
 
 
+@pytest.mark.own_stores
 def test_without_the_database_nothing_is_accepted(gateway, stores):
     stores.mysql.stop()
     try:

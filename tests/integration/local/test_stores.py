@@ -16,7 +16,7 @@ from local.process import Processes
 from local.run import Run
 from local.stores import Prometheus, RabbitMQ, Stores
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.own_stores]
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:

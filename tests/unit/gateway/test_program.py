@@ -13,17 +13,13 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from local.ports import Ports
+
 # ports of this machine on which nobody listens: a gateway must live without broker and database
 AWAY = {
     "CELERYKIT_BROKER_URL": "amqp://kit:secret-a@127.0.0.1:1/%2F",
     "CELERYKIT_DATABASE_URL": "mysql://kit:secret-b@127.0.0.1:1/kit",
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def begin(environ, **options):
@@ -61,10 +57,15 @@ def fetch(port, path):
             return error.code, error.read()
 
 
+@pytest.fixture(scope="module")
+def port():
+    """A port that no other test has."""
+    return Ports.free().gateway
+
+
 @pytest.fixture
-def running():
+def running(port):
     """A gateway process and its port, with nothing to talk to."""
-    port = free_port()
     process = begin(AWAY | {"port": port})
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:

@@ -44,6 +44,12 @@ def test_a_free_block_holds_no_taken_port() -> None:
     assert not any(taken(port) for port in [*ports.fixed.values(), *ports.workers])
 
 
+def test_a_free_block_is_passed_over_by_all_who_search_after() -> None:
+    """Also before the first of its ports is used."""
+    blocks = {Ports.free().gateway for _ in range(3)}
+    assert len(blocks) == 3
+
+
 def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     """The next run finds the same."""
     first, second = Run(tmp_path), Run(tmp_path)
