@@ -17,15 +17,12 @@ from amqp import Message
 from amqp.exceptions import AMQPError, MessageNacked, NotFound
 from kombu import Connection
 
-from celerykit.profile import PUBLISHED_AT, dead_letters, stamp_publish_time
+from celerykit.profile import PUBLISHED_AT, dead_letters, stamp_publish_time, without_past
 from celerykit.settings import Broker, load_or_exit
 
 CONNECT_SECONDS = 5
 CONFIRM_SECONDS = 30
 BODY_SHOWN = 2000  # characters of a body that is no task's
-
-# what the broker notes of a message's past; a new start has none
-PAST = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-", "x-opt-")
 
 
 class DeadLetterError(Exception):
@@ -62,7 +59,7 @@ class Letter:
     def requeue(self, channel: Any, queue: str) -> None:
         """Publish it to a queue as if it were new, await the broker's confirm, and only then let go of it."""
         message = self._message
-        headers = {name: value for name, value in self.headers.items() if not name.startswith(PAST)}
+        headers = without_past(self.headers)
         if PUBLISHED_AT in headers:
             stamp_publish_time(headers)  # or the days among the dead would be a wait in the queue
         properties = message.properties | {"application_headers": headers, "delivery_mode": 2}

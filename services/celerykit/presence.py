@@ -13,7 +13,7 @@ from celery import bootsteps
 from celery.worker import state
 from kombu import Connection
 
-from celerykit import metrics
+from celerykit import metrics, timers
 from celerykit.profile import dead_letters, declaring
 from celerykit.request import unacknowledged
 from celerykit.settings import Settings
@@ -36,6 +36,7 @@ class Presence:
         self._told = 0.0  # when it was last told to drain
         self._asked: float | None = None  # when the main loop was asked for a sign of life it has not given
         self._changing = threading.Lock()
+        self._midway = False  # while the broker has not yet confirmed a change
         metrics.build_info.labels(_version(), "worker").set(1)
 
     def connected(self, consumer: Any) -> None:
@@ -72,7 +73,7 @@ class Presence:
         """The state as the port tells it."""
         return {
             "ready": self._consuming() and not self._draining,
-            "draining": self._draining,
+            "draining": self._draining and not self._midway,
             "active": len(state.active_requests),
             "reserved": self._held(),
             "slots": self._slots(),
@@ -87,28 +88,53 @@ class Presence:
         with self._changing:
             self._told = time.monotonic()
             consumer = self._consumer
-            if consumer is None or self._draining == wanted:
-                return self._draining == wanted
+            if consumer is None or self._settled(wanted):
+                return self._settled(wanted)
             done = threading.Event()
             consumer.call_soon(self._change, consumer, wanted, done)
             done.wait(DRAIN_SECONDS)
-            return self._draining == wanted
+            return self._settled(wanted)
 
     def resume_when_forgotten(self, consumer: Any) -> None:
         """Take tasks again if whoever drained this worker is gone, who would have repeated it."""
         limit = self.settings.drain_seconds
-        if limit and self._draining and time.monotonic() - self._told > limit:
-            log.warning("nobody repeated /drain for %g s: taking tasks again", limit)
-            self._change(consumer, False, threading.Event())
+        if not self._changing.acquire(blocking=False):
+            return  # somebody tells it something now, and may wait for this very loop
+        try:
+            if limit and self._draining and time.monotonic() - self._told > limit:
+                log.warning("nobody repeated /drain for %g s: taking tasks again", limit)
+                self._change(consumer, False, threading.Event())
+        finally:
+            self._changing.release()
 
     def _change(self, consumer: Any, wanted: bool, done: threading.Event) -> None:
-        for name in self.queues:
-            if wanted:
-                consumer.cancel_task_queue(name)
-            else:
-                consumer.add_task_queue(name)
-        self._draining = wanted
-        done.set()
+        self._midway = True
+        try:
+            # all of it before the broker hears of any: if that fails, the next connection makes it so
+            self._draining = wanted
+            known = consumer.app.amqp.queues
+            for name in self.queues:
+                if wanted:
+                    known.deselect(name)
+                else:
+                    known.select_add(known[name])
+            for name in self.queues:
+                if wanted:
+                    consumer.cancel_task_queue(name)
+                else:
+                    consumer.add_task_queue(name)
+        finally:
+            self._midway = False
+            done.set()
+
+    def _settled(self, wanted: bool) -> bool:
+        """Whether it is as told; without a connection, whether it will be so with the next one."""
+        tasks = getattr(self._consumer, "task_consumer", None)
+        return (
+            self._draining == wanted
+            and not self._midway
+            and (tasks is None or all(tasks.consuming_from(name) != wanted for name in self.queues))
+        )
 
     def _answer(self) -> None:
         self._asked = None
@@ -133,6 +159,10 @@ class PresenceStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    def __init__(self, c: Any, **kwargs: Any) -> None:
+        self._looks: Any = None
+        super().__init__(c, **kwargs)
+
     def start(self, c: Any) -> None:
         """The consumer has its queues."""
         presence: Presence = c.app.celerykit
@@ -142,11 +172,11 @@ class PresenceStep(bootsteps.StartStopStep):
             _count_child_exits(c.pool)
         _declare_dead_letters(c.connection, presence.queues)
         presence.connected(c)
-        # cleared with all of the timer's entries when the connection is lost
-        c.timer.call_repeatedly(LOOK_SECONDS, c.call_soon, (presence.resume_when_forgotten, c))
+        self._looks = c.timer.call_repeatedly(LOOK_SECONDS, c.call_soon, (presence.resume_when_forgotten, c))
 
     def stop(self, c: Any) -> None:
         """The connection is gone, or the worker is about to end."""
+        timers.end(self._looks)
         c.app.celerykit.disconnected()
 
     shutdown = stop

@@ -19,6 +19,8 @@ from celerykit.settings import Settings
 
 PUBLISHED_AT = "x-published-at"
 DELAYED = re.compile(r"^(?:[01]\.){28}")  # what native delayed delivery puts before the routing key
+# what the broker notes of a message's past
+PAST = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-", "x-opt-")
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +158,11 @@ def in_whole_seconds(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
         soon = app.now() + timedelta(seconds=1)
         return options | {"eta": max(due, soon) if due > app.now() else due}
     return options
+
+
+def without_past(headers: dict[str, Any]) -> dict[str, Any]:
+    """The headers for a new start; with those of its past, the broker may take it for a cycle and drop it."""
+    return {name: value for name, value in headers.items() if not name.startswith(PAST)}
 
 
 def stamp_publish_time(headers: dict[str, Any] | None = None, **_: Any) -> None:

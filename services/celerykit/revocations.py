@@ -7,6 +7,7 @@ import pymysql
 from celery import bootsteps
 from celery.worker import state
 
+from celerykit import timers
 from celerykit.database import connect
 from celerykit.waits import REVOKING
 
@@ -33,8 +34,7 @@ class RevocationsStep(bootsteps.StartStopStep):
 
     def stop(self, c: Any) -> None:  # noqa: ARG002  # Celery's signature
         """The connection is gone."""
-        if self._again is not None:
-            self._again.cancel()
+        timers.end(self._again)
 
     def _read(self, c: Any) -> None:
         try:

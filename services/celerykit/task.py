@@ -7,6 +7,8 @@ from typing import Any
 from celery import Task as CeleryTask
 from celery.canvas import Signature
 
+from celerykit.profile import without_past
+
 
 class Task(CeleryTask):
     """A task whose requests are counted where it runs, and whose replacement answers its caller."""
@@ -16,9 +18,9 @@ class Task(CeleryTask):
 
     def replace(self, sig: Signature) -> Any:
         """Replace this task as Celery does; the caller that waits gets the answer of the replacement."""
-        headers = {**(self.request.headers or {}), **(sig.options.get("headers") or {})}
+        inherited = {**without_past(self.request.headers or {}), **(sig.options.get("headers") or {})}
         for step in (sig, *(getattr(sig, "tasks", None) or ())):
-            step.set(headers=headers)
+            step.set(headers={**inherited, **(step.options.get("headers") or {})})
         with replies_to(self.app, self.request.reply_to):
             return super().replace(sig)
 

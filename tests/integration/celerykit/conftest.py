@@ -17,6 +17,7 @@ OWN = [
     "replace",
     "replace_by_chain",
     "replace_header",
+    "replace_later",
     "retry",
     "retry_soon",
     "sum",

@@ -46,6 +46,10 @@ def give_back(self):
 def replace(self, n):
     return self.replace(double.s(n))
 
+@app.task(name="own.replace_later", bind=True)
+def replace_later(self, n):
+    return self.replace(double.s(n).set(countdown=3))
+
 @app.task(name="own.replace_by_chain", bind=True)
 def replace_by_chain(self, n):
     return self.replace(chain(double.s(n), double.s()))
@@ -118,6 +122,12 @@ async def test_a_replaced_task_answers_the_caller_by_push(link, monkeypatch, nam
 async def test_a_replacement_keeps_the_headers(link):
     outcome = await link.call("own.replace_header", wait=20, headers={"traceparent": "00-abc"})
     assert outcome.result == "00-abc"
+
+
+async def test_a_delayed_task_can_be_replaced_by_one_with_the_same_delay(link):
+    # 3 s are two queues' delay: from the first, RabbitMQ drops what it noted to have been in the second
+    outcome = await link.call("own.replace_later", [3], wait=20, countdown=3)
+    assert (outcome.state, outcome.result) == ("SUCCESS", 6)
 
 
 async def test_an_eta_by_countdown_is_kept_in_a_chain(link):
