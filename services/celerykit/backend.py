@@ -43,6 +43,7 @@ ON DUPLICATE KEY UPDATE
 """
 
 SURELY_TAKEN = 2**20  # characters of a statement: below it nobody need ask how much the server takes
+SHORT = 1000  # characters left of each text of a failure that is too large for the database
 MAIN_LOOP_TRIES = 3  # of the worker's own loop, which has more to do than to wait for a database
 
 
@@ -91,17 +92,19 @@ class Backend(BaseBackend):
 
         If it cannot be written where the task ran, its message goes back to the queue, to be run again and
         at last to the dead letters. Celery itself would acknowledge it. A result that the database will never
-        take makes the task a failure that says so.
+        take makes the task a failure that says so, and such a failure is cut short.
         """
         running = self.app.current_worker_task is not None
+        tries = None if running else MAIN_LOOP_TRIES
         try:
-            self._ensure_retryable(
-                self._write,
-                meta,
-                max_retries=None if running else MAIN_LOOP_TRIES,
-                fallback_exc=partial(BackendStoreError, state=meta["status"], task_id=meta["task_id"]),
-                fallback_msg="the result could not be written to the database",
-            )
+            try:
+                self._write_patiently(meta, tries)
+            except pymysql.MySQLError as error:
+                if meta["status"] != states.FAILURE or self.exception_safe_to_retry(error):
+                    raise
+                log.warning("the failure of task %s is cut short: %r", meta["task_id"], error)
+                _cut_short(meta, error)
+                self._write_patiently(meta, tries)
         except (BackendStoreError, pymysql.MySQLError) as error:
             if not running:
                 raise
@@ -114,6 +117,15 @@ class Backend(BaseBackend):
                 "task %s goes back to its queue, its result cannot be written: %r", meta["task_id"], error
             )
             raise Reject(str(error), requeue=True) from error
+
+    def _write_patiently(self, meta: dict[str, Any], tries: int | None) -> None:
+        self._ensure_retryable(
+            self._write,
+            meta,
+            max_retries=tries,
+            fallback_exc=partial(BackendStoreError, state=meta["status"], task_id=meta["task_id"]),
+            fallback_msg="the result could not be written to the database",
+        )
 
     def _write(self, meta: dict[str, Any]) -> None:
         done = meta["date_done"]
@@ -184,6 +196,15 @@ def _check_size(cursor: Cursor, size: int) -> None:
     if size >= most:
         words = f"a statement of {size} bytes, where max_allowed_packet is {most}"
         raise pymysql.OperationalError(ER.NET_PACKET_TOO_LARGE, words)
+
+
+def _cut_short(meta: dict[str, Any], error: pymysql.MySQLError) -> None:
+    """Leave of a failure its kind, the beginning of its text, and the end of its traceback."""
+    text = ", ".join(str(word) for word in meta["result"]["exc_message"])
+    why = f"cut short, as the failure cannot be stored: {error.args[-1]}"
+    meta["result"] = {**meta["result"], "exc_message": [f"{text[:SHORT]}… ({why})"]}
+    meta["traceback"] = meta["traceback"] and meta["traceback"][-SHORT:]
+    meta["children"] = None
 
 
 def _header(request: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ class Node(pidbox.Node):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._publisher = Publisher(self.state.app)
+        self._publisher = Publisher(self.state.app, tries=1)
 
     def reply(self, data: Any, exchange: str, routing_key: str, ticket: str, **_: Any) -> None:
         """Send an answer to the queue of whoever asked, which is there already."""

@@ -4,6 +4,8 @@ import logging
 import multiprocessing
 import os
 import select
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Celery
@@ -47,13 +49,14 @@ class Publisher:
     There are no confirms: on a network that has gone silent, they would be waited for without end.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, tries: int = TRIES) -> None:
         self._app = app
+        self._tries = tries
         self._channels = PerThread(self._open)
 
     def publish(self, body: str | bytes, exchange: str, routing_key: str, **message: Any) -> None:
         """Send a message, made as amqp's `prepare_message` makes it. Raises what the last try raised."""
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(self._tries)):
             try:
                 self._publish(body, exchange, routing_key, message)
             except Exception:
@@ -68,20 +71,41 @@ class Publisher:
 
     def _publish(self, body: str | bytes, exchange: str, routing_key: str, message: dict[str, Any]) -> None:
         channel = self._channels.get()
-        connection = channel.connection
-        # nobody reads this connection: hear first whether the broker has closed it
-        readable = select.poll()
-        readable.register(connection.sock, select.POLLIN)
-        if readable.poll(0):
-            connection.drain_events(timeout=TIMEOUT)
+        try:
+            _hear(channel.connection)
+        except Exception:  # noqa: BLE001  # however it ended, this is no try: nothing was sent
+            self._channels.drop()
+            channel = self._channels.get()
         prepared = channel.prepare_message(body, **message)
-        channel.basic_publish(prepared, exchange=exchange, routing_key=routing_key)
+        with _limit():
+            channel.basic_publish(prepared, exchange=exchange, routing_key=routing_key)
 
     def _open(self) -> Any:
         connection: Connection = self._app.connection_for_write(connect_timeout=TIMEOUT, heartbeat=0).clone(
             transport_options={"read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
         )
-        return connection.channel()
+        with _limit():
+            # `channel` alone would sleep two seconds and connect again
+            return connection.ensure_connection(max_retries=0, reraise_as_library_errors=False).channel()
+
+
+def _hear(connection: Any) -> None:
+    """Raise if the broker has closed a connection, which nobody reads otherwise."""
+    readable = select.poll()
+    readable.register(connection.sock, select.POLLIN)
+    if readable.poll(0):
+        connection.drain_events(timeout=TIMEOUT)
+
+
+def _limit() -> AbstractContextManager[Any]:
+    """Keep TIMEOUT under gevent too, whose sockets do not heed the timeouts that amqp sets in the kernel."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("socket"):
+        return nullcontext()
+    limit: AbstractContextManager[Any] = sys.modules["gevent"].Timeout(
+        TIMEOUT, TimeoutError(f"the broker said nothing for {TIMEOUT:g} s")
+    )
+    return limit
 
 
 class Replies:

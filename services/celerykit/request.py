@@ -4,11 +4,16 @@ The children of a prefork pool die with what they counted: by SIGKILL, by the me
 limit. Celery tells its parent of all of these, through the methods that are extended here.
 """
 
+import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
+import pymysql
 from celery.exceptions import (
+    BackendError,
     Ignore,
     InvalidTaskError,
     Reject,
@@ -20,9 +25,14 @@ from celery.exceptions import (
 )
 from celery.utils.time import maybe_iso8601
 from celery.worker.request import Request as CeleryRequest
+from kombu.asynchronous import get_event_loop
 
 from celerykit import metrics
 from celerykit.profile import PUBLISHED_AT, undelayed
+
+PUT_BACK_AFTER = 15.0  # seconds: times the delivery limit, the minutes that a database may be away
+
+log = logging.getLogger(__name__)
 
 # requests that the broker waits for: neither acknowledged nor rejected
 unacknowledged: WeakSet["Request"] = WeakSet()
@@ -83,8 +93,7 @@ class Request(CeleryRequest):
             metrics.queue_wait.labels(*self._labels).observe(max(0.0, waited))
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        super().on_timeout(soft, timeout)
-        if not soft:
+        if self._written(super().on_timeout, soft, timeout) and not soft:
             self._finish("timeout")
 
     def on_retry(self, exc_info: Any) -> None:
@@ -93,6 +102,8 @@ class Request(CeleryRequest):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
+        if isinstance(error, TimeLimitExceeded) and not return_ok:
+            return None  # `on_timeout` comes next: it acknowledges after the result is written, not before
         result = super().on_failure(exc_info, send_failed_event, return_ok)
         if not isinstance(error, Retry):
             # what ends a child, SystemExit too, is a lost worker
@@ -108,8 +119,22 @@ class Request(CeleryRequest):
         unacknowledged.discard(self)
 
     def _announce_revoked(self, reason: str, terminated: Any, signum: Any, expired: Any) -> None:
-        super()._announce_revoked(reason, terminated, signum, expired)
-        self._finish("expired" if expired else "revoked")
+        if self._written(super()._announce_revoked, reason, terminated, signum, expired):
+            self._finish("expired" if expired else "revoked")
+        self._already_revoked = True
+
+    def _written(self, end: Callable[..., None], *args: Any) -> bool:
+        """End the task as Celery does; if that cannot be written, its message is given out again later.
+
+        Raised here, the error would end the worker, or leave the message with it for good.
+        """
+        try:
+            end(*args)
+        except (BackendError, pymysql.MySQLError) as error:
+            log.error("task %s goes back to its queue, its end cannot be written: %r", self.id, error)
+            _later(self.reject, True)
+            return False
+        return True
 
     def _finish(self, outcome: str) -> None:
         if self._outcome is not None:  # Celery tells of a time limit twice
@@ -118,6 +143,20 @@ class Request(CeleryRequest):
         metrics.finished.labels(*self._labels, outcome).inc()
         if self.time_start:
             metrics.runtime.labels(*self._labels).observe(max(0.0, time.time() - self.time_start))
+
+
+def _later(function: Callable[..., None], *args: Any) -> None:
+    """Call in the worker's loop, or in a greenlet of its own where gevent is the loop.
+
+    At once, the message would spend all its deliveries in a few seconds.
+    """
+    loop = get_event_loop()
+    if loop is not None:
+        loop.call_later(PUT_BACK_AFTER, function, *args)
+        return
+    timer = threading.Timer(PUT_BACK_AFTER, function, args)
+    timer.daemon = True
+    timer.start()
 
 
 def _number(header: Any) -> float | None:

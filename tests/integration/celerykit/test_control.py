@@ -70,3 +70,19 @@ def test_a_worker_whose_network_goes_silent_amid_an_answer_goes_on(
         (tmp_path / "go").touch()
         beats = tmp_path / "beats"
         eventually(lambda: beats.stat().st_size > 20, what="turns of the main loop")
+
+
+@pytest.mark.own_stores
+def test_a_task_revoked_while_the_database_is_away_is_revoked_when_it_is_back(start_worker, control, stores):
+    worker = start_worker()
+    control.revoke("unwanted")
+    eventually(lambda: "unwanted" in str(control.inspect(timeout=1).revoked()), what="the revocation")
+    control.app.AsyncResult("unwanted").forget()  # Celery wrote a row at once, task or none
+    stores.mysql.stop()
+    try:
+        control.app.send_task("task.echo", [1], task_id="unwanted")
+        eventually(lambda: "unwanted goes back" in worker.log.read_text(), what="the attempt")
+        assert worker.http("GET", "/livez")[0] == 200
+    finally:
+        stores.mysql.start()
+    eventually(lambda: control.app.AsyncResult("unwanted").state == "REVOKED", what="the end")

@@ -1,5 +1,9 @@
 """The result backend without a database: what is tried again, and what becomes of a task that it fails."""
 
+import json
+from datetime import datetime
+from types import SimpleNamespace
+
 import pymysql
 import pytest
 from celery import Celery
@@ -59,3 +63,42 @@ def test_the_main_loop_gives_up_soon_with_an_error(app):
     app.conf.result_backend_max_retries = 600
     with pytest.raises(BackendStoreError):
         app.backend.store_result("t1", 1, "FAILURE")
+
+
+def too_large(monkeypatch, app, most=5000):
+    """Have the database refuse what is larger; returns what it took."""
+    taken = []
+
+    def execute(_, values):
+        if sum(len(value or "") for value in values if not isinstance(value, datetime)) > most:
+            raise pymysql.OperationalError(1153, "too large by far")
+        taken.append(values)
+
+    monkeypatch.setattr(app.backend, "_execute", execute)
+    return taken
+
+
+@pytest.mark.parametrize("running", [object(), None], ids=["where it ran", "in the main loop"])
+def test_a_failure_too_large_for_the_database_is_cut_short_for_all_who_ask(app, monkeypatch, running):
+    taken = too_large(monkeypatch, app)
+    pushed = []
+    monkeypatch.setattr(app.backend._replies, "push", lambda *push: pushed.append(json.loads(push[-1])))
+    monkeypatch.setattr(Celery, "current_worker_task", running)
+    caller = SimpleNamespace(reply_to="gw.1", correlation_id="t1", children=[])
+    error = KeyError("beginning" + "x" * 10_000)
+    app.backend.store_result("t1", error, "FAILURE", traceback="y" * 10_000 + "end", request=caller)
+    ((_, state, stored, traceback, *_),) = taken
+    failure = json.loads(stored)
+    assert (state, failure["exc_type"], failure["exc_module"]) == ("FAILURE", "KeyError", "builtins")
+    (text,) = failure["exc_message"]
+    assert text.startswith("beginningxxx")
+    assert text.endswith("too large by far)")
+    assert traceback.endswith("yyyend")
+    assert pushed[0]["result"] == failure
+
+
+def test_a_failure_that_is_refused_even_short_goes_back_to_its_queue(app, monkeypatch):
+    too_large(monkeypatch, app, most=0)
+    monkeypatch.setattr(Celery, "current_worker_task", object())
+    with pytest.raises(Reject):
+        app.backend.store_result("t1", KeyError("x"), "FAILURE")
