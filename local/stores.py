@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from celerykit.settings import Settings, SettingsError, load
 from local.http import answers
 from local.ports import HOST, require_free
 from local.process import StartError, write_atomically
@@ -15,6 +16,7 @@ from local.run import ROOT, Run
 
 USER = "kit"
 START_SECONDS = 90
+LEAST_CONSUMER_TIMEOUT_SECONDS = 7200
 RABBITMQ_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # what is on the PATH switches to another user
 
 
@@ -92,6 +94,16 @@ class RabbitMQ:
         self.run.processes.stop("rabbitmq", grace=60)
         self.run.processes.stop("epmd")
 
+    def _consumer_timeout_seconds(self) -> int:
+        limit = "CELERYKIT_TASK_TIME_LIMIT"  # the workers take it from the same environment
+        given = {limit: os.environ[limit]} if limit in os.environ else {}
+        urls = {"CELERYKIT_BROKER_URL": self.url, "CELERYKIT_DATABASE_URL": "mysql://unused/unused"}
+        try:
+            settings = load(Settings, urls | given)
+        except SettingsError as error:
+            raise StartError(str(error)) from None
+        return max(LEAST_CONSUMER_TIMEOUT_SECONDS, settings.task_time_limit + 600)
+
     def _config(self) -> str:
         ports = self.run.ports
         return f"""\
@@ -103,7 +115,7 @@ prometheus.tcp.port = {ports.rabbitmq_metrics}
 default_user = {USER}
 default_pass = {self.run.secrets.rabbitmq}
 # above the longest time limit of a task, in milliseconds
-consumer_timeout = 7200000
+consumer_timeout = {1000 * self._consumer_timeout_seconds()}
 vm_memory_high_watermark.absolute = 512MB
 disk_free_limit.absolute = 200MB
 raft.wal_max_size_bytes = 33554432

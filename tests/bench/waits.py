@@ -5,7 +5,8 @@ Prints one JSON object and writes it to build/bench/waits.json: `sent`, `waiting
 and `loop_lag_max_ms` (upper bounds of the histogram's buckets), and `seconds` from the first request to the
 last answer, of which the tasks are delayed for five.
 
-Fails if a request did not end well or a wait takes too much memory; times depend on the machine.
+Fails if they never waited all at once, a request did not end well or a wait takes too much memory; times
+depend on the machine.
 """
 
 import asyncio
@@ -96,6 +97,8 @@ def main() -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(figures) + "\n")
     print(json.dumps(figures))  # noqa: T201
+    if figures["waiting_at_once"] != WAITS:
+        raise SystemExit(f"{figures['waiting_at_once']:g} of {WAITS} requests waited at once, not all")
     if figures["ended_well"] < WAITS:
         raise SystemExit(f"{WAITS - figures['ended_well']:g} of {WAITS} requests did not end well")
     if figures["kib_per_wait"] > MOST_KIB_PER_WAIT:

@@ -124,6 +124,7 @@ class Verdict:
     counts: ledger.Counts
     hung: int
     longest: float
+    missing: int  # accepted tasks, not dead, whose success is not in the table of results
     unasked: int  # tasks that ran though their request was refused
     recovery: float | None
     unexpected: list[object]
@@ -132,6 +133,7 @@ class Verdict:
         """What must be so after every fault; at most `twice` tasks have run twice."""
         assert self.accepted > 0
         assert self.counts.lost == 0, self
+        assert self.missing == 0, self
         assert self.hung == 0, self
         assert self.unexpected == [], self
         assert self.counts.run_twice <= twice, self
@@ -141,6 +143,7 @@ class Verdict:
         refused = ", ".join(f"{count} `{kind}`" for kind, count in sorted(self.refused.items()))
         parts = [
             f"{self.accepted} accepted, {self.counts.lost} lost, {self.counts.run_twice} run twice",
+            f"{self.missing} results missing" if self.missing else "",
             f"{self.counts.interrupted} attempts cut short" if self.counts.interrupted else "",
             f"refused with 503: {refused}" if refused else "none refused",
             f"{self.unasked} of the refused ran" if self.unasked else "",
@@ -373,13 +376,22 @@ class Site:
         """What became of the accepted tasks until now."""
         return ledger.count(load.accepted(), self.rows(), self.dead(), self.stopped)
 
+    def missing(self, load: Load) -> set[str]:
+        """Accepted tasks, not dead, that have no row of a success until now."""
+        statement = f"SELECT task_id FROM `{self.database}`.celery_taskmeta WHERE status = 'SUCCESS'"
+        succeeded = {task_id for (task_id,) in self.administer(statement)}
+        return load.accepted().keys() - succeeded - self.dead()
+
     def judge(self, load: Load, *, mended: float, cut: bool = False) -> Verdict:
         """Wait until all that was accepted has ended, then tell what became of it.
 
         With `cut`, connections to the gateway may have been refused or broken.
         """
         with suppress(AssertionError):  # what is lost is told by the verdict
-            eventually(lambda: self.drained() and self.count(load).lost == 0, DRAIN_SECONDS)
+            eventually(
+                lambda: self.drained() and self.count(load).lost == 0 and not self.missing(load),
+                DRAIN_SECONDS,
+            )
         every = load.answers
         accepted = load.accepted()
         good = {200, 202, 503} | ({CUT} if cut else set())
@@ -393,6 +405,7 @@ class Site:
             counts=self.count(load),
             hung=sum(answer.status == 0 for answer in every),
             longest=max(answer.ended - answer.began for answer in every),
+            missing=len(self.missing(load)),
             unasked=len({row.task_id for row in self.rows()} - accepted.keys() - self.posted),
             recovery=load.seen(lambda answer: answer.status == 200, since=mended),
             unexpected=[

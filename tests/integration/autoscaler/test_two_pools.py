@@ -16,6 +16,7 @@ from tests.integration.support import TOKEN, eventually, linked
 pytestmark = [pytest.mark.integration, pytest.mark.own_stores, pytest.mark.timeout(240)]
 
 FLOOD = 100  # tasks of half a second
+CALM_SECONDS = 5  # of one call, also on a slow machine; behind the flood it would be 17 at the least
 PROGRAM = "autoscaler-of-two-pools"
 
 
@@ -70,8 +71,12 @@ async def test_a_flood_makes_its_own_pool_grow_and_neither_grows_nor_delays_the_
 ):
     async with linked(settings, queues={"task.sleep": "flooded", "task.echo": "calm"}) as link:
         flood = [await link.send("task.sleep", [0.5]) for _ in range(FLOOD)]
+        clock, took = asyncio.get_running_loop().time, []
         for number in range(20):
+            began = clock()
             assert (await link.call("task.echo", [number], wait=30)).result == number
+            took.append(clock() - began)
+        assert max(took) < CALM_SECONDS
         assert not ledger(flood[-1]), "most of the flood is still to come when the calm pool is done"
         await asyncio.to_thread(
             eventually, lambda: explain()["flooded"]["ready"] == 3, 60, "as many workers as the pool may have"

@@ -1,10 +1,19 @@
-"""Envelopes: what Celery itself would send, and no socket is opened for it."""
+"""Envelopes: what Celery itself would send, and no socket is opened for it.
+
+Handlers of `before_task_publish` and routers run on the caller's event loop, where a slow one would hold up
+all requests. The gateway has none that could be: it loads no module of a user's, sends tasks by their names,
+and the one handler is ours, which writes a time into the headers. Who uses the link in a program of their own
+answers for their own handlers.
+"""
 
 import json
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
+from celery import chain, chord, group
 from kombu.exceptions import EncodeError
 
 from celerykit.envelope import Envelopes
@@ -78,3 +87,36 @@ def test_an_argument_that_is_no_json_is_refused(envelopes):
 
 def test_each_message_has_an_id_of_its_own(envelopes):
     assert one(envelopes, "a", [], {})[0] != one(envelopes, "a", [], {})[0]
+
+
+@pytest.mark.parametrize(
+    ("canvas", "names"),
+    [
+        (lambda parts, last: chain(*parts, last), ["part"]),  # each step sends the next
+        (lambda parts, _: group(parts), ["part"] * 3),
+        (chord, ["part"] * 3 + ["celery.chord_unlock"]),
+    ],
+    ids=["chain", "group", "chord"],
+)
+def test_every_message_of_a_canvas_is_caught_and_answers_to_us(envelopes, canvas, names):
+    parts = [envelopes.signature("part", [n], {}, queue="work") for n in range(3)]
+    last = envelopes.signature("last", [], {}, queue="work")
+    _, messages = envelopes.canvas(canvas(parts, last))
+    assert sorted(message.headers["task"] for message in messages) == sorted(names)
+    assert {message.properties["reply_to"] for message in messages} == {"gw.reply.test"}
+
+
+def test_the_gateway_has_no_publish_handler_but_ours_and_no_router():
+    program = f"""
+from celery.signals import before_task_publish
+from celerykit.envelope import Envelopes
+from celerykit.settings import Settings
+import gateway.__main__
+
+settings = Settings(broker_url={SETTINGS.broker_url!r}, database_url={SETTINGS.database_url!r})
+app = Envelopes(settings, "r")._app
+app.finalize()
+print([receiver().__qualname__ for _, receiver in before_task_publish.receivers], app.amqp.router.routes)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['stamp_publish_time'] ()"

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,3 +113,36 @@ async def test_a_publish_that_fails_while_its_caller_waits_is_told_at_once(link,
 def test_a_pickle_in_the_table_is_never_loaded():
     bomb = b"cbuiltins\nprint\n(S'executed'\ntR."
     assert decode(bomb) == f"<{len(bomb)} bytes that are not JSON>"
+
+
+@pytest.fixture
+def hostile(monkeypatch, tmp_path):
+    """What was run of two modules that a failure may name: one can be imported, one is imported already."""
+    ran = []
+
+    class Boom(Exception):
+        def __init__(self, *args):
+            ran.append(args)
+
+    monkeypatch.setitem(sys.modules, "hostile_loaded", SimpleNamespace(Boom=Boom, ran=ran))
+    (tmp_path / "hostile_new.py").write_text("import hostile_loaded\nhostile_loaded.ran.append('import')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield ran
+    sys.modules.pop("hostile_new", None)
+
+
+@pytest.mark.parametrize("module", ["hostile_new", "hostile_loaded"])
+async def test_the_exception_of_a_failure_is_data_that_nobody_imports_or_calls(
+    link, published, monkeypatch, hostile, module
+):
+    told = {"exc_type": "Boom", "exc_message": ["bad"], "exc_module": module}
+
+    async def rows(*_):
+        return [("t1", "FAILURE", json.dumps(told).encode(), None, None)]
+
+    monkeypatch.setattr(link.database, "execute", rows)
+    call, message = await called(link, published)
+    reply(link, message, "FAILURE", told)
+    pushed, stored = await call, (await link.results.fetch(["t1"]))["t1"]
+    assert pushed.result == stored.result == told
+    assert hostile == []

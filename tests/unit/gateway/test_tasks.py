@@ -1,5 +1,6 @@
 """`POST /v1/tasks/{name}`."""
 
+import sys
 from uuid import UUID
 
 import pytest
@@ -334,3 +335,12 @@ async def test_accepted_tasks_are_counted_by_queue_and_task(client):
     assert await client.metric("gateway_tasks_accepted_total", queue="default", task="task.echo") == 3
     assert await client.metric("gateway_publish_total", outcome="confirmed") == 3
     assert await client.metric("gateway_publish_seconds_count") == 1
+
+
+async def test_the_module_of_a_failure_is_not_imported(client, monkeypatch, tmp_path):
+    (tmp_path / "hostile_of_a_task.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    client.link.outcome = ("FAILURE", FAILURE | {"exc_type": "Boom", "exc_module": "hostile_of_a_task"})
+    answer = await client.post(ECHO, headers=WAIT)
+    assert (answer.status, answer.json["exc_type"], answer.json["message"]) == (500, "Boom", "bad, 7")
+    assert "hostile_of_a_task" not in sys.modules
