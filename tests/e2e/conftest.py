@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.clusters import choose
+from tests.cluster.images import COMPONENTS
 from tests.cluster.node import Node
 from tests.e2e.cluster import Cluster, Kit, cluster_tool
-
-IMAGES = ("gateway", "worker", "autoscaler", "flower")
 
 # On a node made here no image of Grafana can be had, and its pod would never start.
 ON_NODE = isinstance(choose(), Node)
 REGISTRY = os.environ.get("E2E_REGISTRY")  # where `make push` took the images for the cluster of E2E_CONTEXT
 FLAGS = [
     *(["--set=grafana.enabled=false"] if ON_NODE else []),
-    *(f"--set={part}.image.registry={REGISTRY}" for part in IMAGES if REGISTRY),
+    *(f"--set={part}.image.registry={REGISTRY}" for part in COMPONENTS if REGISTRY),
 ]
 
 

@@ -98,6 +98,16 @@ async def linked(settings, **options):
         await link.close()
 
 
+async def echoed(link, calls=20):
+    """Call `task.echo` time and again; returns the seconds that each call took."""
+    clock, took = asyncio.get_running_loop().time, []
+    for number in range(calls):
+        began = clock()
+        assert (await link.call("task.echo", [number], wait=30)).result == number
+        took.append(clock() - began)
+    return took
+
+
 async def started(link, ledger, name, args):
     """Send a task and await that it runs; returns its id."""
     task_id = await link.send(name, args)
