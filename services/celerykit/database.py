@@ -1,17 +1,22 @@
 """Where the database is, and PyMySQL's connections to it."""
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pymysql
 from pymysql.connections import Connection
 
+from celerykit import tls
 from celerykit.per_thread import PerThread
 
 
 def parse(url: str) -> dict[str, Any]:
-    """Turn `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded, into connect arguments."""
+    """Turn `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded, into connect arguments.
+
+    `mysqls://…` is for nothing but TLS; `?ca=FILE` then names the CA, else it is one of the system's.
+    """
     parts = urlsplit(url)
+    ca_file = parse_qs(parts.query).get("ca", [""])[-1]
     return {
         "host": parts.hostname or "localhost",
         "port": parts.port or 3306,
@@ -20,6 +25,7 @@ def parse(url: str) -> dict[str, Any]:
         "database": unquote(parts.path.strip("/")),
         "charset": "utf8mb4",
         "autocommit": True,
+        **({"ssl": tls.context(ca_file)} if parts.scheme == "mysqls" else {}),
     }
 
 

@@ -17,6 +17,7 @@ from amqp import Message
 from amqp.exceptions import AMQPError, MessageNacked, NotFound
 from kombu import Connection
 
+from celerykit import tls
 from celerykit.profile import PUBLISHED_AT, dead_letters, stamp_publish_time, without_past
 from celerykit.settings import Broker, load_or_exit
 
@@ -118,10 +119,14 @@ class Box:
 
 
 @contextmanager
-def opened(url: str, queue: str) -> Iterator[Box]:
+def opened(broker: Broker, queue: str) -> Iterator[Box]:
     """The box of a queue. Raises DeadLetterError for all that may be wrong with the broker."""
     connection = Connection(
-        url, connect_timeout=CONNECT_SECONDS, heartbeat=0, transport_options={"confirm_publish": True}
+        broker.broker_url,
+        ssl=tls.for_kombu(broker.broker_url, broker.broker_ca_file),
+        connect_timeout=CONNECT_SECONDS,
+        heartbeat=0,
+        transport_options={"confirm_publish": True},
     )
     try:
         with connection:
@@ -157,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     queue = asked.queue.removesuffix(".dlq")
     try:
-        with opened(load_or_exit(Broker).broker_url, queue) as box:
+        with opened(load_or_exit(Broker), queue) as box:
             if asked.command == "list":
                 _say({"queue": queue, **summary(box.letters())})
             elif asked.command == "show":

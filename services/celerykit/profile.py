@@ -15,6 +15,7 @@ from celery.app.amqp import AMQP, Queues
 from celery.utils.time import maybe_make_aware
 from kombu import Exchange, Queue
 
+from celerykit import tls
 from celerykit.settings import Settings
 
 PUBLISHED_AT = "x-published-at"
@@ -105,6 +106,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     """The profile in Celery's words."""
     return {
         "broker_url": settings.broker_url,
+        "broker_use_ssl": tls.for_kombu(settings.broker_url, settings.broker_ca_file),
         "result_backend": f"celerykit.backend:Backend+{settings.database_url}",
         # JSON only, both ways: a pickle is code of whoever can reach the broker
         "accept_content": ["json"],

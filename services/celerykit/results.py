@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiomysql
+import pymysql
+from pymysql.constants import CLIENT, CR
 
 from celerykit.backend import UPSERT
 from celerykit.database import parse
@@ -24,6 +26,18 @@ ON DUPLICATE KEY UPDATE status = IF(status IN {tuple(sorted(ENDED))}, status, '{
 """
 
 log = logging.getLogger(__name__)
+
+
+class _Connection(aiomysql.Connection):
+    """Refuses a server without TLS where TLS is asked for; aiomysql would go on in plain text."""
+
+    async def _request_authentication(self) -> None:
+        if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
+            raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
+        await super()._request_authentication()
+
+
+aiomysql.connection.Connection = _Connection  # the pool can be told of it in no other way
 
 
 class Database:

@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from celerykit import tls
 
 PREFIX = "CELERYKIT_"
 WEEK = 604800  # seconds
@@ -25,11 +27,21 @@ class SettingsError(ValueError):
 
 DatabaseUrl = Annotated[
     str,
-    Meta(description="MySQL or MariaDB, as `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded"),
+    Meta(
+        description="MySQL or MariaDB, as `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, parts URL-encoded;"
+        " `mysqls://` for nothing but TLS"
+    ),
 ]
 DatabaseUser = Annotated[str, Meta(description="the user, in place of the one in the URL; not encoded")]
 DatabasePassword = Annotated[
     str, Meta(description="the password, in place of the one in the URL; not encoded")
+]
+DatabaseCaFile = Annotated[
+    str,
+    Meta(
+        description="PEM file of the CA that has signed the database's certificate, with `mysqls://`;"
+        " the system's CAs if empty"
+    ),
 ]
 
 
@@ -37,7 +49,11 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """What a program needs to know that talks to the broker alone; `broker_url` is complete."""
 
     broker_url: Annotated[
-        str, Meta(description="RabbitMQ, as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, parts URL-encoded")
+        str,
+        Meta(
+            description="RabbitMQ, as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, parts URL-encoded;"
+            " `amqps://` for TLS"
+        ),
     ]
     broker_username: Annotated[
         str, Meta(description="the user, in place of the one in the URL; not encoded")
@@ -45,9 +61,17 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     broker_password: Annotated[
         str, Meta(description="the password, in place of the one in the URL; not encoded")
     ] = ""
+    broker_ca_file: Annotated[
+        str,
+        Meta(
+            description="PEM file of the CA that has signed the broker's certificate, with `amqps://`;"
+            " the system's CAs if empty"
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         _check_url("BROKER_URL", self.broker_url, ("amqp", "amqps"))
+        _check_ca_file("BROKER", self.broker_ca_file, self.broker_url, "amqps")
         url = with_login(self.broker_url, self.broker_username, self.broker_password)
         msgspec.structs.force_setattr(self, "broker_url", url)
 
@@ -58,6 +82,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     database_url: DatabaseUrl
     database_username: DatabaseUser = ""
     database_password: DatabasePassword = ""
+    database_ca_file: DatabaseCaFile = ""
 
     def __post_init__(self) -> None:
         _complete_database_url(self)
@@ -70,6 +95,7 @@ class Settings(Broker, frozen=True, kw_only=True):
     database_url: DatabaseUrl
     database_username: DatabaseUser = ""
     database_password: DatabasePassword = ""
+    database_ca_file: DatabaseCaFile = ""
     queues: Annotated[
         tuple[str, ...],
         Meta(description="the queues that a worker consumes, with commas"),
@@ -179,10 +205,13 @@ def with_login(url: str, username: str, password: str) -> str:
 
 def _complete_database_url(settings: "Database | Settings") -> None:
     url = settings.database_url
-    _check_url("DATABASE_URL", url, ("mysql",))
+    _check_url("DATABASE_URL", url, ("mysql", "mysqls"))
     if not urlsplit(url).path.strip("/"):
         raise SettingsError(f"{PREFIX}DATABASE_URL: the path must name a database: mysql://…/DATABASE")
+    _check_ca_file("DATABASE", settings.database_ca_file, url, "mysqls")
     url = with_login(url, settings.database_username, settings.database_password)
+    if settings.database_ca_file:
+        url = urlsplit(url)._replace(query=urlencode({"ca": settings.database_ca_file})).geturl()
     msgspec.structs.force_setattr(settings, "database_url", url)
 
 
@@ -194,6 +223,18 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
         good = False
     if not good:
         raise SettingsError(f"{PREFIX}{name}: must look like {schemes[0]}://USER:PASSWORD@HOST:PORT/NAME")
+
+
+def _check_ca_file(store: str, file: str, url: str, scheme: str) -> None:
+    if not file:
+        return
+    variable = f"{PREFIX}{store}_CA_FILE"
+    if urlsplit(url).scheme != scheme:
+        raise SettingsError(f"{variable}: is of no use unless {PREFIX}{store}_URL begins with {scheme}://")
+    try:
+        tls.context(file)
+    except OSError as error:
+        raise SettingsError(f"{variable}: must hold certificates in PEM: {file}: {error.strerror}") from None
 
 
 def load(kind: type[T], environ: Mapping[str, str] | None = None, prefix: str = PREFIX) -> T:

@@ -4,14 +4,21 @@ Start it as `celery -A celerykit.app flower --conf=services/flower/flowerconfig.
 workers' profile. There is no __init__.py here: this folder would shadow Flower itself.
 """
 
+import time
+from types import SimpleNamespace
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+from tornado.httpclient import AsyncHTTPClient
 
-from celerykit.settings import Broker, exit_with, load_or_exit, with_login
+from celerykit import tls
+from celerykit.settings import Broker, exit_with, load_or_exit
+from flower import events
 
 PREFIX = "CELERYKIT_FLOWER_"
+LONGEST_PAUSE = 5  # seconds
 
 
 class FlowerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +31,8 @@ class FlowerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="the broker's management API, `http://USER:PASSWORD@HOST:15672/api/`;"
-            " CELERYKIT_BROKER_USERNAME and _PASSWORD go in place of its own"
+            " CELERYKIT_BROKER_USERNAME and _PASSWORD go in place of its own; with `https`,"
+            " CELERYKIT_BROKER_CA_FILE is for it, too"
         ),
     ] = ""
     url_prefix: Annotated[str, Meta(description="path under which Flower is reached behind a proxy")] = ""
@@ -49,6 +57,18 @@ max_tasks = settings.max_tasks
 purge_offline_workers = settings.purge_offline_workers
 if settings.broker_api:
     _broker = load_or_exit(Broker)
-    broker_api = with_login(settings.broker_api, _broker.broker_username, _broker.broker_password)
+    if _broker.broker_ca_file:
+        # Flower itself has no way to name one
+        AsyncHTTPClient.configure(None, defaults={"ssl_options": tls.context(_broker.broker_ca_file)})
+    broker_api = settings.broker_api
+    if _broker.broker_username:
+        # Flower takes the broker's login where none is here; one that is here goes out as it is encoded
+        _parts = urlsplit(broker_api)
+        broker_api = _parts._replace(netloc=_parts.netloc.rpartition("@")[2]).geturl()
+# Flower doubles its pause between two tries to hear the workers without an end: after ten minutes without a
+# broker it would be deaf for ten more
+events.time = SimpleNamespace(
+    **vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, LONGEST_PAUSE))}
+)
 if settings.url_prefix:
     url_prefix = settings.url_prefix

@@ -30,7 +30,7 @@ async def database_errors(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except (pymysql.MySQLError, OSError) as error:
-        log.warning("database: %r", error)
+        log.warning("database: %r", error.__cause__ or error)  # aiomysql says why in the cause
         raise DatabaseUnavailable from error
 
 

@@ -27,6 +27,8 @@ def test_a_list_is_written_with_commas():
         ("BROKER_URL", "amqp://kit:kit@host:port/", "amqp://USER"),
         ("DATABASE_URL", "postgres://kit@host/kit", "mysql://USER"),
         ("DATABASE_URL", "mysql://kit@host", "must name a database"),
+        ("BROKER_CA_FILE", "/ca.crt", "unless CELERYKIT_BROKER_URL begins with amqps://"),
+        ("DATABASE_CA_FILE", "/ca.crt", "unless CELERYKIT_DATABASE_URL begins with mysqls://"),
         ("QUEUES", "", "cannot be a task queue"),
         ("QUEUES", "a,,b", "cannot be a task queue"),
         ("QUEUES", "work.dlq", "cannot be a task queue"),
