@@ -4,7 +4,7 @@ Celery's `send_task` runs as it is, routes, signals and all, with a producer tha
 blocking on a socket. The protocol is Celery's, and stays so when Celery changes it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -90,9 +90,11 @@ class Nowhere(BaseBackend):
 
 
 class Envelopes:
-    """Builds the messages of one caller, whose answers go to `reply_to`. Not for several threads."""
+    """Builds the messages of one caller; answers go where `reply_to` says then. Not for several threads."""
 
-    def __init__(self, settings: Settings, reply_to: str, foreign: Collection[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, reply_to: Callable[[], str], foreign: Collection[str] = ()
+    ) -> None:
         self._app = _RecordingCelery("celerykit.link", set_as_current=False)
         configure(self._app, settings)
         self._app.conf.result_backend = f"{__name__}:{Nowhere.__name__}"
@@ -144,7 +146,7 @@ class Envelopes:
     @contextmanager
     def _recording(self) -> Iterator[_Recorder]:
         self._app.recorder = recorder = _Recorder()
-        with replies_to(self._app, self._reply_to):
+        with replies_to(self._app, self._reply_to()):
             yield recorder
 
 

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 from celery.canvas import Signature
 
@@ -63,14 +62,13 @@ class Link:
         max_in_flight: int = 1000,
         database: Database | None = None,
     ) -> None:
-        reply_queue = f"{PREFIX}reply.{service}.{uuid4()}"
         self._queues = queues
         self._max_in_flight = max_in_flight
-        self._envelopes = Envelopes(settings, reply_queue, foreign)
+        self._envelopes = Envelopes(settings, lambda: self._transport.reply_queue, foreign)
         self._waits = Waits()
         self._expected = Waits()  # the sweep would find nothing of these
         self._calls: set[asyncio.Future[Outcome]] = set()
-        self._transport = Transport(settings.broker_url, reply_queue, self._on_reply, self._on_connect)
+        self._transport = Transport(settings, f"{PREFIX}reply.{service}", self._on_reply, self._on_connect)
         self.database = database or Database(settings.database_url)
         self.results = ResultStore(self.database)
         self._sweeper: asyncio.Task[None] | None = None

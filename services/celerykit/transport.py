@@ -8,13 +8,16 @@ import logging
 import random
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import aiormq
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
 from pamqp.commands import Basic
 
+from celerykit import tls
 from celerykit.envelope import Message
 from celerykit.profile import undelayed
+from celerykit.settings import Broker
 
 HEARTBEAT = 20  # seconds
 CONNECT_SECONDS = 10
@@ -55,13 +58,14 @@ class Transport:
 
     def __init__(
         self,
-        url: str,
-        reply_queue: str,
+        broker: Broker,
+        replies: str,
         on_reply: Callable[[str, bytes], None],
         on_connect: Callable[[], None],
     ) -> None:
-        self._url = url
-        self._reply_queue = reply_queue
+        self._broker = broker
+        self._replies = replies
+        self.reply_queue = self._name_queue()
         self._on_reply = on_reply
         self._on_connect = on_connect
         self._ready = asyncio.Event()
@@ -170,18 +174,33 @@ class Transport:
 
     async def _connect(self, opened: list[Any]) -> list["asyncio.Future[Any]"]:
         """Set up both connections; returns the futures of which one ends when something breaks."""
-        url = f"{self._url}{'&' if '?' in self._url else '?'}heartbeat={HEARTBEAT}"
+        url = self._broker.broker_url
+        url = f"{url}{'&' if '?' in url else '?'}heartbeat={HEARTBEAT}"
+        secure = url.startswith("amqps:")
+        # made anew each time, so that another CA in the file is taken
+        trusted = tls.context(self._broker.broker_ca_file) if secure else None
         for _ in range(2):
-            connection = Connection(url)
+            connection = Connection(url, context=trusted)
             opened.append(connection)
             await connection.connect()
         self._connection, consuming = opened
         self._exchanges = set()
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         replies = await consuming.channel(publisher_confirms=False)
-        await replies.queue_declare(self._reply_queue, durable=True, arguments=dict(REPLY_QUEUE))
-        await replies.basic_consume(self._reply_queue, self._receive, no_ack=True, exclusive=True)
-        return [asyncio.ensure_future(part.closing) for part in (*opened, self._channel, replies)]
+        deprived = asyncio.get_running_loop().create_future()
+        replies.on_consumer_cancel_callbacks.add(deprived.set_result)
+        try:
+            await replies.queue_declare(self.reply_queue, durable=True, arguments=dict(REPLY_QUEUE))
+        except ChannelNotFoundEntity:
+            # it is on a node of the broker that is away, maybe for ever
+            self.reply_queue = self._name_queue()
+            raise
+        await replies.basic_consume(self.reply_queue, self._receive, no_ack=True, exclusive=True)
+        ends = (part.closing for part in (*opened, self._channel, replies))
+        return [deprived, *(asyncio.ensure_future(end) for end in ends)]
+
+    def _name_queue(self) -> str:
+        return f"{self._replies}.{uuid4()}"
 
     async def _receive(self, delivery: Any) -> None:
         self._on_reply(delivery.header.properties.correlation_id or "", delivery.body)

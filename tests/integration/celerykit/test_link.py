@@ -80,6 +80,7 @@ async def test_a_call_that_is_not_stored_is_answered_and_leaves_no_row(link):
     assert await link.results.fetch([outcome.task_id]) == {}
 
 
+@pytest.mark.behaviour("S19")
 async def test_waits_are_bounded(settings):
     queues = {"task.sleep": "default", "task.echo": "default"}
     async with linked(settings, queues=queues, max_in_flight=1) as link:
@@ -155,3 +156,16 @@ async def test_the_reply_queue_is_what_the_contract_says(link, stores, vhost):
     assert queues["default"]["type"] == "quorum"
     assert queues["default"]["arguments"]["x-delivery-limit"] == 20
     assert "default.dlq" in queues
+
+
+async def test_a_reply_queue_that_is_taken_away_is_made_again(link, stores, vhost, monkeypatch):
+    again = asyncio.Event()
+    monkeypatch.setattr(link._transport, "_on_connect", again.set)
+    rabbitmq = stores.rabbitmq
+    url = f"{rabbitmq.management}/api/queues/{vhost}/{link._transport.reply_queue}"
+    assert request("DELETE", url, login=rabbitmq.login)[0] == 204
+    await asyncio.wait_for(again.wait(), 20)
+    await link.call("task.echo", [1], wait=20)
+    start = time.monotonic()
+    await link.call("task.echo", [1], wait=20)
+    assert time.monotonic() - start < 1  # pushed: the sweep looks after a wait of 3 s for the first time

@@ -30,7 +30,7 @@ def envelopes(monkeypatch):
         raise AssertionError("an envelope opened a socket")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    return Envelopes(SETTINGS, "gw.reply.test")
+    return Envelopes(SETTINGS, lambda: "gw.reply.test")
 
 
 def one(envelopes, *args, **kwargs):
@@ -114,7 +114,7 @@ from celerykit.settings import Settings
 import gateway.__main__
 
 settings = Settings(broker_url={SETTINGS.broker_url!r}, database_url={SETTINGS.database_url!r})
-app = Envelopes(settings, "r")._app
+app = Envelopes(settings, lambda: "r")._app
 app.finalize()
 print([receiver().__qualname__ for _, receiver in before_task_publish.receivers], app.amqp.router.routes)
 """

@@ -110,6 +110,7 @@ async def test_a_publish_that_fails_while_its_caller_waits_is_told_at_once(link,
     assert link.in_flight == 0
 
 
+@pytest.mark.behaviour("S12")
 def test_a_pickle_in_the_table_is_never_loaded():
     bomb = b"cbuiltins\nprint\n(S'executed'\ntR."
     assert decode(bomb) == f"<{len(bomb)} bytes that are not JSON>"

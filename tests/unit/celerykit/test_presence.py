@@ -6,6 +6,7 @@ import pytest
 from celery import Celery
 from celery.concurrency.gevent import TaskPool
 from kombu.asynchronous.timer import Timer
+from prometheus_client.registry import REGISTRY
 
 from celerykit import timers
 from celerykit.presence import Presence
@@ -85,6 +86,17 @@ def test_a_drain_does_not_end_by_itself_while_somebody_repeats_it(app, presence)
     with pytest.raises(ConnectionError):
         presence.resume_when_forgotten(consumer)
     assert not presence.report()["draining"]
+
+
+def test_the_first_redelivery_of_a_task_is_seen_as_one(app, presence):
+    @app.task(name="shop.pay")
+    def pay():
+        pass
+
+    presence.connected(Consumer(app, QUEUES))
+    for queue in QUEUES:
+        labels = {"queue": queue, "task": "shop.pay", "redelivered": "true"}
+        assert REGISTRY.get_sample_value("worker_task_received_total", labels) == 0
 
 
 @pytest.mark.parametrize("kind", [Timer, TaskPool.Timer])
