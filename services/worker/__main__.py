@@ -1,6 +1,7 @@
 """`python -m worker`: becomes Celery's own worker, with the options that the settings give."""
 
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -50,6 +51,8 @@ def check(worker: WorkerSettings, settings: Settings) -> None:
 
 def main() -> None:
     """Check the settings, then give this process to Celery, which for gevent patches it from its start."""
+    # a container's first process misses what it has no handler for: held back until `worker.celery` has one
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     worker, settings = load_or_exit(WorkerSettings, prefix=PREFIX), load_or_exit(Settings)
     check(worker, settings)
     line = command(worker, settings.pool)

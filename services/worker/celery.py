@@ -1,5 +1,7 @@
 """The Celery app of the ready-made worker: `celery -A worker …` finds it here."""
 
+import signal
+import sys
 from importlib.util import find_spec
 
 from celery import Celery
@@ -15,6 +17,10 @@ def _importable(module: str) -> bool:
     except (ModuleNotFoundError, ValueError):  # of a package that would hold it; a name that is none
         return False
 
+
+if signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # held back by `python -m worker`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until Celery listens: no task has begun
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 settings = load_or_exit(WorkerSettings, prefix=PREFIX)
 for name in settings.task_modules:

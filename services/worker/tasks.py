@@ -3,16 +3,25 @@
 import time
 from typing import Any
 
+from pymysql import InterfaceError, OperationalError
 from pymysql.cursors import DictCursor
 
 from celerykit.database import Connections
 from worker.celery import app
 from worker.ledger import recorded
 
+# the ledger is in the database, too: whoever needs that while it is away tries again
+TRIES_AGAIN: dict[str, Any] = {
+    "autoretry_for": (InterfaceError, OperationalError),
+    "max_retries": 60,
+    "retry_backoff": 1,
+    "retry_backoff_max": 10,
+}
+
 _connections = Connections(app.celerykit.settings.database_url)
 
 
-@app.task(name="task.query_users", bind=True)
+@app.task(name="task.query_users", bind=True, **TRIES_AGAIN)
 @recorded
 def query_users(self: Any, flag: int, delay: float = 0) -> list[dict[str, Any]]:
     """Rows of the table `users` with this flag; the database takes `delay` seconds over it."""
@@ -22,14 +31,14 @@ def query_users(self: Any, flag: int, delay: float = 0) -> list[dict[str, Any]]:
         return list(cursor.fetchall())
 
 
-@app.task(name="task.echo", bind=True)
+@app.task(name="task.echo", bind=True, **TRIES_AGAIN)
 @recorded
 def echo(self: Any, value: Any = None) -> Any:
     """The value itself."""
     return value
 
 
-@app.task(name="task.sleep", bind=True)
+@app.task(name="task.sleep", bind=True, **TRIES_AGAIN)
 @recorded
 def sleep(self: Any, seconds: float) -> float:
     """Wait, as a task does that waits for something else."""
@@ -37,7 +46,7 @@ def sleep(self: Any, seconds: float) -> float:
     return seconds
 
 
-@app.task(name="task.cpu", bind=True)
+@app.task(name="task.cpu", bind=True, **TRIES_AGAIN)
 @recorded
 def cpu(self: Any, seconds: float) -> int:
     """Keep a core busy; returns the rounds it made."""
@@ -47,7 +56,7 @@ def cpu(self: Any, seconds: float) -> int:
     return rounds
 
 
-@app.task(name="task.fail", bind=True)
+@app.task(name="task.fail", bind=True, **TRIES_AGAIN)
 @recorded
 def fail(self: Any, message: str = "as asked") -> None:
     """Raise ValueError with this message."""

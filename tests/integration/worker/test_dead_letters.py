@@ -10,6 +10,7 @@ from kombu import Connection, Producer
 
 from celerykit import database
 from celerykit.dead_letters import DeadLetterError, opened
+from celerykit.settings import Broker
 from tests.integration.support import SERVICES, eventually
 
 pytestmark = pytest.mark.integration
@@ -149,7 +150,7 @@ async def test_a_requeue_that_is_cut_off_between_confirm_and_acknowledgement_los
     letters, queue, broker, broker_url, monkeypatch
 ):
     monkeypatch.setattr("kombu.transport.pyamqp.Message.ack", lambda self: os_error())
-    with pytest.raises(DeadLetterError, match="gone"), opened(broker_url, queue) as box:
+    with pytest.raises(DeadLetterError, match="gone"), opened(Broker(broker_url=broker_url), queue) as box:
         box.requeue(None)
     eventually(lambda: in_box(broker, queue) == 3, what="all are still there")
     eventually(lambda: broker(queue)["messages"] == 1, what="and the first went back as well")

@@ -2,6 +2,8 @@
 
 import pytest
 from amqp.exceptions import PreconditionFailed
+from kombu.exceptions import ContentDisallowed
+from kombu.serialization import loads
 
 from celerykit.presence import _reason
 from celerykit.profile import celery_settings, dead_letters, declaring
@@ -47,3 +49,13 @@ def test_a_queue_that_is_another_one_ends_the_worker_with_the_brokers_words(capl
 )
 def test_a_childs_exit_has_one_of_few_reasons(code, reason):
     assert _reason(code) == reason
+
+
+@pytest.mark.behaviour("S12")
+@pytest.mark.parametrize("accept", ["accept_content", "result_accept_content"])
+def test_a_pickle_is_refused_without_being_loaded(accept):
+    bomb = b"cbuiltins\nexec\n(S'raise SystemExit'\ntR."
+    with pytest.raises(ContentDisallowed):
+        loads(
+            bomb, "application/x-python-serialize", "binary", accept=celery_settings(Settings(**URLS))[accept]
+        )

@@ -59,6 +59,7 @@ def test_the_settings_become_celerys_options():
     assert options <= set(line)
 
 
+@pytest.mark.behaviour("C19")
 def test_each_start_has_a_name_of_its_own_that_begins_with_the_pool():
     first, second = (command(WorkerSettings(), "mail")[5] for _ in range(2))
     assert first.startswith("--hostname=mail-")
