@@ -80,7 +80,7 @@ def _actuator(config: Config, token: str) -> Actuator:
         if not identity:
             _exit(f"{IDENTITY}: is required with actuator.kind kubernetes: the name of this autoscaler's pod")
         timeout = min(QUERY_SECONDS, config.tick_seconds)
-        return KubernetesActuator(config.actuator, token, identity, timeout)
+        return KubernetesActuator(config.actuator, config.mode, token, identity, timeout, REGISTRY)
     from autoscaler.actuators.processes import ProcessActuator
 
     try:
@@ -97,7 +97,9 @@ async def _serve(file: ConfigFile, token: str) -> None:
     with ExitStack() as stack:
         actuator = _actuator(config, token)
         stack.callback(actuator.close)
-        prometheus = Prometheus(config.prometheus_url, min(QUERY_SECONDS, config.tick_seconds))
+        prometheus = Prometheus(
+            config.prometheus_url, min(QUERY_SECONDS, config.tick_seconds), config.prometheus_labels
+        )
         stack.callback(prometheus.close)
         loop = Loop(file, prometheus, actuator, REGISTRY)
         server = HTTPServer(application(loop), max_body_size=1024, idle_connection_timeout=60)

@@ -15,7 +15,9 @@ Seconds = Annotated[float, Meta(ge=0, le=WEEK)]
 Period = Annotated[float, Meta(gt=0, le=WEEK)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(min_length=1)]
+Mode = Literal["act", "dryRun", "advise"]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Label = Annotated[str, Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 PoolName = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
 
 
@@ -150,9 +152,16 @@ class Config(_Section, frozen=True, kw_only=True):
     prometheus_url: Annotated[Text, Meta(description="Prometheus, as `http://HOST:PORT`")]
     worker: Annotated[WorkerSection, Meta(description="the pools of workers")]
     actuator: Annotated[Processes | Kubernetes, Meta(description="what starts and ends workers")]
+    prometheus_labels: Annotated[
+        dict[Label, str],
+        Meta(description="labels of the broker's series, to tell it from others that Prometheus knows"),
+    ] = {}
     host: Annotated[Text, Meta(description="address of the autoscaler's own HTTP port")] = "0.0.0.0"
     port: Annotated[Port, Meta(description="the autoscaler's own HTTP port")] = 8002
     tick_seconds: Annotated[float, Meta(gt=0, le=60, description="time between two decisions")] = 5
+    mode: Annotated[
+        Mode, Meta(description="`dryRun` only tells what it would do; `advise` leaves it to others to do so")
+    ] = "act"
 
     def __post_init__(self) -> None:
         if not _is_http(self.prometheus_url):
@@ -164,6 +173,15 @@ class Config(_Section, frozen=True, kw_only=True):
                     f" ({pool.autoscale.metric_max_age_seconds:g}) must be above tickSeconds"
                     f" ({self.tick_seconds:g})"
                 )
+        owners: dict[tuple[str, str], str] = {}
+        for name, pool in self.worker.pools.items():
+            for queue in pool.queues:
+                owner = owners.setdefault((pool.vhost, queue), name)
+                if owner != name:
+                    raise ValueError(
+                        f"worker.pools.{name}.queues: {queue!r} is a queue of the pool {owner!r} too; its"
+                        " backlog can call for workers of one pool only"
+                    )
         if isinstance(self.actuator, Processes):
             most = sum(pool.autoscale.max_workers for pool in self.worker.pools.values())
             if most > len(self.actuator.ports):

@@ -13,7 +13,7 @@ def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tu
     and stays within the minimum and maximum, except that a hold keeps what is there.
     """
     fleet = estimate.observation.fleet
-    wanted = len(fleet.serving)
+    wanted = fleet.wanted
     state = watch(state, estimate, scale, now)
     number, reason, why = _number(state, estimate, wanted, scale, now)
     words = f"{estimate.words}; {why}" if estimate.words else why
@@ -90,5 +90,5 @@ def _more(fleet: Fleet, missing: int, reason: Reason, words: str) -> Decision:
     start = missing - len(recall)
     if recall:
         reason, words = Reason.RECALLED, f"{words}; {len(recall)} recalled, {start} new"
-    number = len(fleet.serving) + missing
+    number = fleet.wanted + missing
     return Decision(number, Action.UP, reason, words, start=start, recall=recall)

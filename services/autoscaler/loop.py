@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler import config as configuration
 from autoscaler.actuators import ActuationError, Actuator
-from autoscaler.config import Config, ConfigError, Pool
+from autoscaler.config import Config, ConfigError, Mode, Pool
 from autoscaler.decide import decide, watch
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Fleet, Observation, Reason, State
@@ -55,9 +55,9 @@ class ConfigFile:
 
 
 def _accepted(old: Config, new: Config) -> Config:
-    for key in ("actuator", "host", "port", "prometheus_url"):
+    for key in ("actuator", "host", "port", "prometheus_url", "prometheus_labels", "mode"):
         if getattr(old, key) != getattr(new, key):
-            shown = {"prometheus_url": "prometheusUrl"}.get(key, key)
+            shown = {"prometheus_url": "prometheusUrl", "prometheus_labels": "prometheusLabels"}.get(key, key)
             raise ConfigError(f"{shown}: cannot change while the autoscaler runs; restart it")
     return new
 
@@ -77,7 +77,7 @@ class Loop:
         self.latest: dict[str, Tick] = {}
         self.unseen: dict[str, str] = {}  # pools whose workers were never seen, and why
         self.changes: dict[str, deque[Tick]] = {}
-        self.metrics = Metrics(registry, lambda: self.latest, lambda: actuator.leading)
+        self.metrics = Metrics(registry, file.current.mode, lambda: self.latest, lambda: actuator.leading)
         self._prometheus = prometheus
         self._actuator = actuator
         self._clock = clock
@@ -85,13 +85,18 @@ class Loop:
         self._pools: Mapping[str, Pool] = {}
 
     @property
+    def mode(self) -> Mode:
+        """Whether what is decided is done, told, or left to others to follow."""
+        return self.file.current.mode
+
+    @property
     def leading(self) -> bool:
-        """Whether we act, and do not only follow."""
+        """Whether we decide, and do not only follow."""
         return self._actuator.leading
 
     @property
     def leader(self) -> str:
-        """Name who acts, where there may be several of us."""
+        """Name who decides, where there may be several of us."""
         return self._actuator.leader
 
     async def run(self) -> None:
@@ -120,7 +125,7 @@ class Loop:
         for name, pool in self._pools.items():
             seen = replace(observations[name], fleet=fleets.get(name, Fleet()))
             await self._scale(name, pool, seen)
-        for name in fleets.keys() - self._pools.keys():
+        for name in fleets.keys() - self._pools.keys() if self.mode == "act" else ():
             if not fleets[name].unknown:
                 await self._dissolve(name, fleets[name])
 
@@ -171,6 +176,8 @@ class Loop:
             self._unseen(name, seen.fleet.unknown)
             return
         self.unseen.pop(name, None)
+        if self.mode != "act":
+            seen = replace(seen, fleet=_planned(seen.fleet, before))
         problem = seen.fleet.unknown or None
         if problem and before:
             seen = replace(seen, fleet=replace(before.estimate.observation.fleet, unknown=problem))
@@ -181,7 +188,8 @@ class Loop:
             asked = estimate(seen, pool.autoscale)
             decision, self._states[name] = decide(self._states[name], asked, pool.autoscale, self._clock())
             try:
-                await self._actuator.act(name, pool, decision)
+                if self.mode == "act":
+                    await self._actuator.act(name, pool, decision)
             except (ActuationError, OSError) as error:
                 problem = str(error)
         if problem:
@@ -204,6 +212,12 @@ class Loop:
         self.unseen[name] = problem
 
 
+def _planned(fleet: Fleet, before: Tick | None) -> Fleet:
+    """See the workers as if all that was decided so far had been done, and nothing else."""
+    workers = tuple(replace(worker, draining_seconds=None) for worker in fleet.workers)
+    return replace(fleet, workers=workers, planned=before.decision.workers if before else len(workers))
+
+
 def _news(before: Tick, now: Tick) -> bool:
     """Tell whether there is something to say: the same hold again is no news."""
     return (before.decision.workers, before.decision.reason, before.problem) != (
@@ -219,7 +233,7 @@ def summary(tick: Tick) -> dict[str, object]:
     return {
         "action": decision.action,
         "reason": decision.reason,
-        "from": len(tick.estimate.observation.fleet.serving),
+        "from": tick.estimate.observation.fleet.wanted,
         "to": decision.workers,
         "words": decision.words,
         "start": decision.start,

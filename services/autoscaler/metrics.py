@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from autoscaler.config import Autoscale
+from autoscaler.config import Autoscale, Mode
 from autoscaler.model import Action, Decision, Estimate, Reason
 
 
@@ -72,6 +73,7 @@ class Metrics:
     def __init__(
         self,
         registry: CollectorRegistry,
+        mode: Mode,
         ticks: Callable[[], Mapping[str, Tick]],
         leading: Callable[[], bool],
     ) -> None:
@@ -98,8 +100,13 @@ class Metrics:
         self.loop_lag = Gauge(
             "autoscaler_loop_lag_seconds", "How late the last tick began", registry=registry
         )
-        leader = Gauge("autoscaler_leader", "1 if this autoscaler acts, 0 if it follows", registry=registry)
+        leader = Gauge(
+            "autoscaler_leader", "1 if this autoscaler decides, 0 if it follows", registry=registry
+        )
         leader.set_function(leading)
+        modes = Gauge("autoscaler_mode", "1 for the mode that it is in", ["mode"], registry=registry)
+        for known in get_args(Mode):
+            modes.labels(known).set(known == mode)
         for outcome in ("accepted", "refused"):
             self.reloads.labels(outcome)
         build = Gauge("kit_build_info", "What runs here", ["version", "component"], registry=registry)

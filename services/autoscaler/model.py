@@ -105,11 +105,17 @@ class Fleet:
     workers: tuple[Worker, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
     unknown: str = ""  # why the workers could not be looked at; they are then those of the last look
+    planned: int | None = None  # how many there would be, where what is decided is not done here
 
     @property
     def serving(self) -> tuple[Worker, ...]:
-        """The workers that shall go on; their count is the number that is wanted now."""
+        """The workers that shall go on."""
         return tuple(worker for worker in self.workers if worker.draining_seconds is None)
+
+    @property
+    def wanted(self) -> int:
+        """The number that is wanted now."""
+        return len(self.serving) if self.planned is None else self.planned
 
     @property
     def draining(self) -> tuple[Worker, ...]:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ SERIES = {
     "rabbitmq_detailed_queue_messages_ready": "ready",
     "rabbitmq_detailed_queue_messages_unacked": "unacknowledged",
 }
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
@@ -48,11 +50,21 @@ _Found = Mapping[tuple[str, str, str], list[Series]]  # by name, vhost, queue
 
 
 class Prometheus:
-    """The HTTP API of one Prometheus. `clock` tells unix seconds where an answer does not."""
+    """The HTTP API of one Prometheus, of which series with these labels count.
 
-    def __init__(self, url: str, timeout_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    `clock` tells unix seconds where an answer does not.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_seconds: float,
+        labels: Mapping[str, str] = NO_LABELS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._url = url.rstrip("/") + "/api/v1/query"
         self._timeout = timeout_seconds
+        self._labels = labels
         self._clock = clock
         self._http = AsyncHTTPClient(force_instance=True, max_body_size=MAX_ANSWER_BYTES)
 
@@ -63,7 +75,7 @@ class Prometheus:
     async def observe(self, pools: Mapping[str, Pool]) -> dict[str, Observation]:
         """Ask once for all pools. An observation without a problem has fresh numbers for every queue."""
         try:
-            response = await self._ask(query(pools))
+            response = await self._ask(query(pools, self._labels))
             found = _parse(response.body)
         except QueryError as error:
             return dict.fromkeys(pools, Observation(problem=Reason.QUERY_ERROR, detail=str(error)))
@@ -96,17 +108,21 @@ class Prometheus:
             return self._clock()
 
 
-def query(pools: Mapping[str, Pool]) -> str:
+def query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABELS) -> str:
     """Select a range, because unlike an instant vector it tells when each sample was taken."""
     vhosts = _any_of(pool.vhost for pool in pools.values())
     queues = _any_of(queue for pool in pools.values() for queue in pool.queues)
     age = max(pool.autoscale.metric_max_age_seconds for pool in pools.values())
-    return f"{{__name__=~{_any_of(SERIES)},vhost=~{vhosts},queue=~{queues}}}[{math.ceil(age * 1000)}ms]"
+    more = "".join(f",{name}={_quoted(value)}" for name, value in labels.items())
+    return f"{{__name__=~{_any_of(SERIES)},vhost=~{vhosts},queue=~{queues}{more}}}[{math.ceil(age * 1000)}ms]"
 
 
 def _any_of(names: Iterable[str]) -> str:
-    # PromQL quotes strings as JSON does.
-    return json.dumps("|".join(re.escape(name) for name in sorted(set(names))), ensure_ascii=False)
+    return _quoted("|".join(re.escape(name) for name in sorted(set(names))))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # PromQL quotes strings as JSON does
 
 
 def _parse(body: bytes) -> _Found:

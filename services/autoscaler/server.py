@@ -51,6 +51,7 @@ def explain(loop: Loop) -> Page:
     return _json(
         {
             "config": {"file": str(loop.file.path), "problem": loop.file.problem},
+            "mode": loop.mode,
             "leading": loop.leading,
             "leader": loop.leader or None,
             "unseen": loop.unseen,
@@ -75,7 +76,7 @@ def _pool(tick: Tick) -> dict[str, Any]:
         "terms": tick.estimate.terms,
         "unclamped": tick.estimate.workers,
         "current": len(fleet.workers),
-        "wanted": len(fleet.serving),
+        "wanted": fleet.wanted,
         "draining": len(fleet.draining),
         "ready": fleet.ready,
         "workers": [

@@ -16,6 +16,7 @@ from lightkube.models.core_v1 import ContainerStatus, EventSource, ObjectReferen
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources import apps_v1, autoscaling_v2, coordination_v1, core_v1
 from lightkube.types import PatchType
+from prometheus_client import CollectorRegistry, Counter
 
 from autoscaler.actuators import ActuationError
 from autoscaler.model import Reason
@@ -46,9 +47,15 @@ class Cluster:
     Every call is over within the timeout, and raises ApiError if it failed.
     """
 
-    def __init__(self, namespace: str, timeout_seconds: float) -> None:
+    def __init__(self, namespace: str, timeout_seconds: float, registry: CollectorRegistry) -> None:
         self._namespace = namespace
         self._timeout = timeout_seconds
+        self._errors = Counter(
+            "autoscaler_k8s_errors",
+            "Calls to the Kubernetes API that failed; code 0: no answer",
+            ["verb", "code"],
+            registry=registry,
+        )
         try:
             # Also where a proxy is set: the API is next door.
             self._client = lightkube.AsyncClient(
@@ -65,18 +72,18 @@ class Cluster:
 
     async def deployment(self, name: str) -> Deployment:
         """Read a Deployment."""
-        async with self._call(f"read Deployment {name}"):
+        async with self._call("get", f"read Deployment {name}"):
             return _deployment(await self._client.get(apps_v1.Deployment, name))
 
     async def pods(self, selector: Mapping[str, str]) -> tuple[Pod, ...]:
         """List the pods that count as replicas."""
-        async with self._call("list pods"):
+        async with self._call("list", "list pods"):
             listed = self._client.list(core_v1.Pod, labels=dict(selector), chunk_size=PAGE)
             return tuple([_pod(pod) async for pod in listed if _counts(pod)])
 
     async def scale(self, name: str) -> tuple[int, str]:
         """Read how many replicas a Deployment shall have, and the version that says so."""
-        async with self._call(f"read the scale of {name}"):
+        async with self._call("get", f"read the scale of {name}"):
             scale = await self._client.get(apps_v1.Deployment.Scale, name)
         spec, meta = scale.spec, scale.metadata
         return (spec.replicas or 0 if spec else 0), (meta.resourceVersion or "" if meta else "")
@@ -84,18 +91,18 @@ class Cluster:
     async def set_scale(self, name: str, replicas: int, version: str) -> None:
         """Set how many replicas a Deployment shall have, if it is still of that version."""
         patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
-        async with self._call(f"scale {name}"):
+        async with self._call("patch", f"scale {name}"):
             await self._client.patch(apps_v1.Deployment.Scale, name, patch, patch_type=PatchType.MERGE)
 
     async def scalers(self) -> Mapping[str, str]:
         """Find what else scales, by the name of the Deployment that it scales."""
         found: dict[str, str] = {}
-        async with self._call("list HorizontalPodAutoscalers"):
+        async with self._call("list", "list HorizontalPodAutoscalers"):
             async for hpa in self._client.list(autoscaling_v2.HorizontalPodAutoscaler):
                 if hpa.spec and hpa.spec.scaleTargetRef.kind == "Deployment" and hpa.metadata:
                     found[hpa.spec.scaleTargetRef.name] = f"HorizontalPodAutoscaler {hpa.metadata.name}"
         try:
-            async with self._call("list ScaledObjects"):
+            async with self._call("list", "list ScaledObjects", may_miss=True):
                 async for scaled in self._client.list(_ScaledObject):
                     target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
                     if target.get("kind", "Deployment") == "Deployment" and scaled.metadata:
@@ -108,7 +115,7 @@ class Cluster:
     async def lease(self, name: str) -> coordination_v1.Lease | None:
         """Read a Lease, if there is one."""
         try:
-            async with self._call(f"read Lease {name}"):
+            async with self._call("get", f"read Lease {name}", may_miss=True):
                 return await self._client.get(coordination_v1.Lease, name)
         except ApiError as error:
             if error.code == NOT_FOUND:
@@ -118,10 +125,11 @@ class Cluster:
     async def write_lease(self, lease: coordination_v1.Lease) -> None:
         """Make a Lease, or replace it if it is still of the version that it was read in."""
         meta = lease.metadata or ObjectMeta()
-        async with self._call(f"write Lease {meta.name}"):
-            if meta.resourceVersion is None:
+        if meta.resourceVersion is None:
+            async with self._call("create", f"make Lease {meta.name}"):
                 await self._client.create(lease)
-            else:
+        else:
+            async with self._call("update", f"write Lease {meta.name}"):
                 await self._client.replace(lease)
 
     async def event(self, about: Deployment, name: str, kind: str, reason: str, words: str) -> None:
@@ -145,11 +153,21 @@ class Cluster:
             lastTimestamp=now,
             count=1,
         )
-        async with self._call("make an Event"):
+        async with self._call("create", "make an Event"):
             await self._client.create(event)
 
     @asynccontextmanager
-    async def _call(self, what: str) -> AsyncIterator[None]:
+    async def _call(self, verb: str, what: str, *, may_miss: bool = False) -> AsyncIterator[None]:
+        try:
+            async with self._told_plainly(what):
+                yield
+        except ApiError as error:
+            if not (may_miss and error.code == NOT_FOUND):
+                self._errors.labels(verb, error.code).inc()
+            raise
+
+    @asynccontextmanager
+    async def _told_plainly(self, what: str) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout):
                 yield

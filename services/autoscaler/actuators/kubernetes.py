@@ -12,16 +12,22 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from prometheus_client import CollectorRegistry
+
 from autoscaler.actuators import ActuationError
 from autoscaler.actuators.cluster import ApiError, Cluster
 from autoscaler.actuators.leader import Leader
 from autoscaler.actuators.workers import Workers
-from autoscaler.config import Kubernetes, Pool
+from autoscaler.config import Kubernetes, Mode, Pool
 from autoscaler.model import TROUBLES, Action, Decision, Fleet
 from autoscaler.pods import Deployment, View, fleet, removable
 
 EVENTS, EVENTS_SECONDS = 10, 300.0  # so many Events of a pool in so long at most
-WORDS: Mapping[Action, str] = {Action.UP: "ScaledUp", Action.DOWN: "ScaledDown", Action.HOLD: "Held"}
+WORDS: Mapping[Mode, Mapping[Action, str]] = {
+    "act": {Action.UP: "ScaledUp", Action.DOWN: "ScaledDown", Action.HOLD: "Held"},
+    "dryRun": {Action.UP: "WouldScaleUp", Action.DOWN: "WouldScaleDown", Action.HOLD: "WouldHold"},
+    "advise": {Action.UP: "AdvisedUp", Action.DOWN: "AdvisedDown", Action.HOLD: "AdvisedHold"},
+}
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +35,18 @@ logger = logging.getLogger(__name__)
 class KubernetesActuator:
     """The Deployments of one namespace. Raises ActuationError where there is no cluster to talk to."""
 
-    def __init__(self, config: Kubernetes, token: str, identity: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        config: Kubernetes,
+        mode: Mode,
+        token: str,
+        identity: str,
+        timeout_seconds: float,
+        registry: CollectorRegistry,
+    ) -> None:
         self._config = config
-        self._cluster = Cluster(config.namespace, timeout_seconds)
+        self._mode = mode
+        self._cluster = Cluster(config.namespace, timeout_seconds, registry)
         self._leader = Leader(self._cluster, config.lease, identity)
         self._workers = Workers(token)
         self._term = 0
@@ -74,7 +89,8 @@ class KubernetesActuator:
                 known.clear()
         names = list(self._config.deployments)
         try:
-            self._scalers = await self._cluster.scalers()
+            if self._mode != "advise":  # then it is another's number, and the advice is for that one
+                self._scalers = await self._cluster.scalers()
         except ApiError as error:  # it may be another's number
             return {name: Fleet(unknown=str(error)) for name in names}
         return dict(zip(names, await asyncio.gather(*map(self._fleet, names)), strict=True))
@@ -196,7 +212,7 @@ class KubernetesActuator:
         times.append(now)
         kind = "Warning" if problem or decision.reason in TROUBLES else "Normal"
         words = f"{decision.reason}: {decision.words}" + (f"; {problem}" if problem else "")
-        self._events.put_nowait((view.deployment, kind, WORDS[decision.action], words))
+        self._events.put_nowait((view.deployment, kind, WORDS[self._mode][decision.action], words))
 
     async def _make_events(self) -> None:
         while True:

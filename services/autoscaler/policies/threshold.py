@@ -9,7 +9,7 @@ from autoscaler.model import Action, Estimate, Observation, Reason
 def estimate(observation: Observation, scale: Autoscale) -> Estimate:
     """Up when B > up x target x N, down when B < down x target x N, with B the backlog, N the workers."""
     backlog = observation.backlog
-    wanted = len(observation.fleet.serving)
+    wanted = observation.fleet.wanted
     target = scale.target_backlog_per_worker
     workers = math.ceil(backlog / target)
     up_above = scale.up_threshold * target * wanted

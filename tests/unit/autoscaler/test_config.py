@@ -93,6 +93,12 @@ SCALE = f"{POOL}.autoscale"
         ("actuator.command", [], "actuator.command: Expected `array` of length >= 1"),
         ("port", 0, "port: Expected `int` >= 1"),
         ("tickSeconds", 0, "tickSeconds: Expected `float` > 0"),
+        ("mode", "off", "mode: Invalid enum value 'off'; known are act, dryRun, advise"),
+        (
+            f"{POOL}.queues",
+            ["mine", "gpu"],
+            "worker.pools.gpu.queues: 'gpu' is a queue of the pool 'default' too; its backlog can call",
+        ),
         (
             "prometheusUrl",
             "127.0.0.1:9090",
@@ -165,3 +171,8 @@ def test_a_wrong_key_of_the_cluster_is_named_in_one_line(key: str, value: Any, m
         parsed(actuator=actuator)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_queues_of_the_same_name_on_two_virtual_hosts_are_two() -> None:
+    pools = {"a": {"queues": ["q"], "vhost": "one"}, "b": {"queues": ["q"], "vhost": "two"}}
+    assert set(parsed(**{"worker.pools": pools}).worker.pools) == {"a", "b"}

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from autoscaler.actuators import ActuationError
 from autoscaler.actuators.kubernetes import KubernetesActuator
-from autoscaler.config import Kubernetes, Pool
+from autoscaler.config import Kubernetes, Mode, Pool
 from autoscaler.model import Action, Decision, Fleet, Reason
 from tests.unit.autoscaler.fake_kubernetes import DEPLOYMENT, DRAIN_TOKEN, FakeKubernetes, playing
 
@@ -57,11 +58,18 @@ async def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield fake
 
 
-def actuator(fake: FakeKubernetes, identity: str = "me", timeout: float = 2) -> KubernetesActuator:
+def actuator(
+    fake: FakeKubernetes, identity: str = "me", timeout: float = 2, mode: Mode = "act"
+) -> KubernetesActuator:
     config = Kubernetes(
         namespace="n", lease="lease", deployments={"default": DEPLOYMENT}, worker_port=fake.port
     )
-    return KubernetesActuator(config, DRAIN_TOKEN, identity, timeout)
+    return KubernetesActuator(config, mode, DRAIN_TOKEN, identity, timeout, CollectorRegistry())
+
+
+async def closed(made: KubernetesActuator) -> None:
+    made.close()
+    await made._cluster.close()
 
 
 @pytest.fixture
@@ -377,6 +385,56 @@ async def test_changes_and_troubles_become_events_and_quiet_holds_do_not(bench: 
     ]
     about = events[0]["involvedObject"]
     assert (about["kind"], about["name"], about["uid"]) == ("Deployment", DEPLOYMENT, f"uid-{DEPLOYMENT}")
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("dryRun", "WouldScaleUp"), ("advise", "AdvisedUp")])
+async def test_an_event_of_what_is_not_done_does_not_say_that_it_was(
+    fake: FakeKubernetes, mode: Mode, reason: str
+) -> None:
+    made = actuator(fake, mode=mode)
+    await fake.settle()
+    await made.fleets()
+    telling = asyncio.create_task(made._make_events())
+    made.tell("default", Decision(3, Action.UP, Reason.DRAIN_BACKLOG, "backlog 25"), None)
+    assert (await asyncio.wait_for(fake.events.get(), 5))["reason"] == reason
+    telling.cancel()
+    await closed(made)
+
+
+@pytest.mark.parametrize(("mode", "paused"), [("dryRun", True), ("advise", False)])
+async def test_advice_is_given_to_whoever_scales_the_deployment(
+    fake: FakeKubernetes, mode: Mode, paused: bool
+) -> None:
+    fake.hpas = [HPA]
+    if not paused:
+        fake.faults = {"/horizontalpodautoscalers": 403, "/scaledobjects": 403}  # its Role has no such right
+    made = actuator(fake, mode=mode)
+    await fake.settle()
+    fleet = (await made.fleets())["default"]
+    assert fleet.unknown == ""
+    assert bool(fleet.obstacle(Action.UP)) is paused
+    await closed(made)
+
+
+async def test_calls_that_fail_are_counted_by_verb_and_code_and_a_missing_kind_is_no_failure(
+    fake: FakeKubernetes,
+) -> None:
+    made = actuator(fake, timeout=1)
+    errors = made._cluster._errors
+    await fake.settle()
+    await made.fleets()  # without KEDA
+    assert not errors.collect()[0].samples
+    fake.faults = {"/pods": 403, f"/deployments/{DEPLOYMENT}/scale": None}
+    await made.fleets()
+    with pytest.raises(ActuationError):
+        await made._cluster.scale(DEPLOYMENT)
+    counted = {
+        (s.labels["verb"], s.labels["code"]): s.value
+        for s in errors.collect()[0].samples
+        if s.name.endswith("_total")
+    }
+    assert counted == {("list", "403"): 1, ("get", "0"): 1}
+    await closed(made)
 
 
 async def test_events_are_few_though_decisions_flap(bench: Bench) -> None:

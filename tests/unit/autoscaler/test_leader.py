@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from autoscaler.actuators.cluster import Cluster
 from autoscaler.actuators.leader import ACT_SECONDS, LEASE_SECONDS, Leader
@@ -26,7 +27,7 @@ async def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 @pytest.fixture
 async def cluster(fake: FakeKubernetes) -> AsyncIterator[Cluster]:
-    cluster = Cluster("n", 2)
+    cluster = Cluster("n", 2, CollectorRegistry())
     yield cluster
     await cluster.close()
 

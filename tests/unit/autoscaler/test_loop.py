@@ -369,6 +369,68 @@ async def test_every_change_is_told_to_those_who_look_at_the_workers(bench: Benc
     assert bench.actuator.told == [("default", "DrainBacklog"), ("default", "Deadband")]
 
 
+@pytest.fixture(params=["dryRun", "advise"])
+def planner(bench: Bench, request: pytest.FixtureRequest) -> Bench:
+    """The bench in a mode that does nothing itself, over five workers that only others add or end."""
+    bench.write(mode=request.param)
+    bench.loop = Loop(
+        ConfigFile(bench.path), bench.prometheus, bench.actuator, CollectorRegistry(), clock=lambda: bench.now
+    )
+    bench.actuator.workers["default"] = tuple(Worker(f"w{i}", started=i, ready=True) for i in range(5))
+    return bench
+
+
+async def test_what_is_not_done_is_decided_told_and_counted_as_if_it_were(planner: Bench, get: Any) -> None:
+    planner.fake.backlog(80)
+    numbers = []
+    for backlog in (80, 80, 80, *[0] * 14):
+        planner.fake.backlog(backlog)
+        planner.now += 5
+        await planner.loop.tick()
+        numbers.append(planner.metric("desired_replicas", scale_target="default"))
+    assert numbers == [8] * 15 + [1] * 2  # as in the mode `act`: at once up, and down after the window
+    assert planner.actuator.decisions == []
+    assert planner.metric("current_replicas", scale_target="default") == 5
+    counted = {
+        action: planner.metric("decisions_total", scale_target="default", action=action, reason=reason)
+        for action, reason in (("up", "DrainBacklog"), ("down", "Idle"))
+    }
+    assert counted == {"up": 1, "down": 1}
+    told = [reason for _, reason in planner.actuator.told]
+    assert told == ["DrainBacklog", "Deadband", "RestartHold", "Stabilizing", "Idle", "AtMin"]
+
+
+async def test_the_mode_is_told_by_explain_and_by_a_metric(planner: Bench, get: Any) -> None:
+    await planner.loop.tick()
+    mode = planner.loop.mode
+    assert msgspec.json.decode((await get("/explain")).body)["mode"] == mode
+    shown = {name: planner.metric("mode", mode=name) for name in ("act", "dryRun", "advise")}
+    assert shown == {name: float(name == mode) for name in shown}
+
+
+async def test_workers_of_a_removed_pool_are_left_alone_where_nothing_is_done(planner: Bench) -> None:
+    planner.actuator.workers["gpu"] = (Worker("g", started=0, ready=True),)
+    await planner.loop.tick()
+    assert planner.actuator.decisions == []
+
+
+async def test_workers_that_an_acting_autoscaler_left_draining_count_as_there(planner: Bench) -> None:
+    planner.actuator.workers["default"] = tuple(
+        Worker(f"w{i}", started=i, ready=i > 1, draining_seconds=9.0 if i < 2 else None) for i in range(5)
+    )
+    planner.fake.backlog(40)
+    await planner.loop.tick()
+    assert planner.metric("desired_replicas", scale_target="default") == 5
+
+
+async def test_the_mode_changes_by_a_restart_only(bench: Bench) -> None:
+    bench.fake.backlog(30)
+    await bench.tick()
+    bench.write(mode="dryRun")
+    await bench.tick()
+    assert bench.loop.file.problem == "mode: cannot change while the autoscaler runs; restart it"
+
+
 async def test_the_loop_outlives_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ticked = asyncio.Event()
     tick = bench.loop.tick

@@ -72,7 +72,15 @@ def test_the_query_takes_names_literally_and_spans_the_largest_age() -> None:
     )
 
 
+def test_the_query_asks_for_the_labels_that_tell_the_broker_from_others() -> None:
+    assert query({"a": Pool(queues=("q",))}, {"job": "kit-rabbitmq", "namespace": 'a"b'}) == (
+        '{__name__=~"rabbitmq_detailed_queue_messages_ready|rabbitmq_detailed_queue_messages_unacked",'
+        'vhost=~"/",queue=~"q",job="kit-rabbitmq",namespace="a\\"b"}[30000ms]'
+    )
+
+
 @pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf", "-1", "many"])
+@pytest.mark.behaviour("S29")
 async def test_a_sample_that_is_no_count_holds(
     fake: FakePrometheus, prometheus: Prometheus, number: str
 ) -> None:
@@ -102,6 +110,7 @@ async def test_a_missing_queue_of_several_holds_the_whole_pool(
     assert (await look(prometheus, Pool(queues=("a", "b")))).problem is STALE
 
 
+@pytest.mark.behaviour("S29")
 async def test_an_old_sample_holds_and_says_its_age(fake: FakePrometheus, prometheus: Prometheus) -> None:
     fake.backlog(5, age=30)
     assert (await look(prometheus)).problem is None
@@ -110,6 +119,7 @@ async def test_an_old_sample_holds_and_says_its_age(fake: FakePrometheus, promet
     assert (seen.problem, seen.age_seconds) == (STALE, 31)
 
 
+@pytest.mark.behaviour("S29")
 async def test_two_series_of_one_queue_hold(fake: FakePrometheus, prometheus: Prometheus) -> None:
     fake.answers(
         ("ready", "/", "default", [(NOW, "3")]),
