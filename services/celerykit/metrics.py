@@ -4,6 +4,7 @@ No label holds a host name or a task's id: Prometheus adds the instance, and ser
 """
 
 from collections.abc import Iterable
+from itertools import product
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -38,6 +39,12 @@ child_exits = Counter(
 )
 consumer_registered = Gauge("worker_consumer_registered", "1 while the broker delivers tasks to this worker")
 build_info = Gauge("kit_build_info", "1; the labels say what runs", ("version", "component"))
+
+
+def expect(queues: Iterable[str], tasks: Iterable[str]) -> None:
+    """Begin redeliveries at 0: the first delivery to a new worker is often one, and a rate must see it."""
+    for queue, task in product(queues, tasks):
+        received.labels(queue, task, "true")
 
 
 class _Replies(Collector):

@@ -51,6 +51,7 @@ class Presence:
         for name in self.queues:
             metrics.slots.labels(name).set_function(self._slots)
             metrics.slots_busy.labels(name).set_function(partial(_busy, name))
+        metrics.expect(self.queues, [name for name in consumer.app.tasks if not name.startswith("celery.")])
 
     def disconnected(self) -> None:
         """The connection is gone; called by the bootstep."""

@@ -29,6 +29,9 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+        self.internal_errors = Counter(
+            "gateway_internal_errors_total", "Requests that failed as nobody foresaw", registry=registry
+        )
         self.in_flight = Gauge("gateway_http_requests_in_flight", "Requests now", registry=registry)
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds",
@@ -73,7 +76,7 @@ class Metrics:
         for queue, task in tasks:
             self.accepted.labels(queue, task)
         for method, route in routes:
-            for code in ("200", "500", "503"):
+            for code in ("200", "202", "500", "503"):
                 self.requests.labels(method, route, code)
                 self.duration.labels(method, route, code)
 

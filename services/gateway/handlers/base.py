@@ -136,8 +136,9 @@ class Handler(RequestHandler):
             self.answer_problem(problem_of(kwargs.get("exc_info", (None, None))[1]))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log what nobody foresaw; a foreseen problem is in the access log."""
+        """Log and count what nobody foresaw; a foreseen problem is in the access log."""
         if problem_of(value).kind is INTERNAL:
+            self.gateway.metrics.internal_errors.inc()
             super().log_exception(typ, value, tb)
 
     def on_finish(self) -> None:

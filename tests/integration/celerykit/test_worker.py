@@ -15,6 +15,7 @@ def children(worker):
     return psutil.Process(worker.process.pid).children()
 
 
+@pytest.mark.behaviour("C20")
 async def test_a_worker_told_to_stop_ends_its_task_first(start_worker, link, ledger):
     worker = start_worker()
     task_id = await started(link, ledger, "task.sleep", [2])
@@ -25,6 +26,7 @@ async def test_a_worker_told_to_stop_ends_its_task_first(start_worker, link, led
     assert (await link.wait(task_id, 5)).result == 2
 
 
+@pytest.mark.behaviour("C21")
 async def test_a_task_of_a_killed_worker_is_ended_by_another(start_worker, link, ledger):
     first = start_worker()
     task_id = await started(link, ledger, "task.sleep", [2])
@@ -62,6 +64,7 @@ async def test_a_task_beyond_its_hard_limit_is_a_failure_and_counted(start_worke
 
 
 @pytest.mark.own_stores
+@pytest.mark.behaviour("C15")
 def test_while_the_broker_is_away_a_worker_is_alive_and_not_ready(start_worker, stores):
     worker = start_worker()
     stores.rabbitmq.stop()

@@ -32,6 +32,15 @@ async def test_a_row_is_read_as_it_was_written_until_it_is_deleted(store):
     assert await store.get("a") is None
 
 
+@pytest.mark.behaviour("S22")
+async def test_what_looks_like_sql_is_a_value_like_any_other(store):
+    hostile = "'; DROP TABLE celerykit_operation; -- %s {} \\"
+    operation = Operation("c' OR '1'='1", hostile, hostile, hostile, NOW, NOW + 3600)
+    await store.insert(operation)
+    assert await store.get("c' OR '1'='1") == operation
+    assert await store.get("x' OR '1'='1") is None
+
+
 async def test_an_expired_row_is_not_told_and_purged_and_a_fresh_one_stays(store):
     await store.insert(FRESH)
     await store.insert(EXPIRED)

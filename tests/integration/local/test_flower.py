@@ -47,6 +47,7 @@ def flower(run, environment):
 
 
 @pytest.mark.parametrize("path", ["/", "/api/workers", "/tasks"])
+@pytest.mark.behaviour("C18", "S15")
 def test_a_login_is_asked_for(flower, path):
     assert request("GET", flower + path)[0] == 401
     assert request("GET", flower + path, login=("kit", "wrong"))[0] == 401
@@ -56,6 +57,7 @@ def test_a_login_is_asked_for(flower, path):
 @pytest.mark.parametrize(
     "path", ["/api/worker/shutdown/somebody", "/api/task/revoke/some-id", "/api/task/send-task/task.echo"]
 )
+@pytest.mark.behaviour("S15")
 def test_nothing_can_be_changed(flower, path):
     assert request("POST", flower + path, b"{}", login=LOGIN)[0] == 403
 

@@ -49,6 +49,7 @@ def test_the_databases_root_has_no_password_login(stores: Stores, run: Run) -> N
         pymysql.connect(host=HOST, port=run.ports.mysql, user="root", password="")
 
 
+@pytest.mark.behaviour("S9")
 def test_the_broker_has_one_user_and_it_is_not_guest(stores: Stores) -> None:
     """The well-known login is absent."""
     rabbitmq = stores.rabbitmq

@@ -5,7 +5,6 @@ import os
 import signal
 from urllib.parse import urlencode
 
-import promql_parser as promql
 import psutil
 import pytest
 
@@ -13,18 +12,10 @@ from local.http import request
 from local.kit import Kit
 from local.ports import Ports
 from local.run import Run
-from tests.contract.monitoring import ALERTS, PANELS, RECORDS
+from tests.contract.monitoring import ALERTS, PANELS, RECORDS, as_chosen, selectors_of
 from tests.integration.support import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.own_stores, pytest.mark.timeout(180)]
-
-CHOSEN = {
-    "$__rate_interval": "1m",
-    "$__range": "5m",
-    "$namespace": ".*",
-    "$pool": "default",
-    "$queue": "default",
-}
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +55,7 @@ def kill_a_child(kit):
 
 def found(kit, query):
     """The series that Prometheus finds now."""
-    for variable, value in CHOSEN.items():
-        query = query.replace(variable, value)
-    url = f"{kit.stores.prometheus.url}/api/v1/query?{urlencode({'query': query})}"
+    url = f"{kit.stores.prometheus.url}/api/v1/query?{urlencode({'query': as_chosen(query)})}"
     status, body = request("GET", url)
     if status != 200:
         raise ValueError(f"{query}: {body.decode()}")
@@ -104,10 +93,7 @@ def test_every_recording_rule_records(kit):
 
 
 def test_every_selector_of_an_alert_matches_a_series(kit):
-    selectors = []
-    for rule in ALERTS.values():
-        promql.walk(promql.parse(rule["expr"]), selectors.append)
-    queries = {part.prettify() for part in selectors if isinstance(part, promql.VectorSelector)}
+    queries = set().union(*map(selectors_of, ALERTS.values()))
     assert awaited(kit, without_mysql(queries)) == set()
 
 

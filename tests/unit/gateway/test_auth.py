@@ -36,6 +36,7 @@ def locked(start):
         ("GET", "/i_want_you_now"),
     ],
 )
+@pytest.mark.behaviour("S17")
 async def test_without_a_valid_key_everything_of_use_is_a_401(locked, method, path, headers):
     answer = await locked.request(method, path, headers=headers)
     assert answer.status == 401
@@ -85,6 +86,7 @@ async def test_with_keys_a_result_that_is_nobodys_stays_hidden(locked):
 @pytest.mark.parametrize(
     "entry", ["team-a", "team-a:abc", ":" + "0" * 64, "a b:" + "0" * 64, "a:" + "g" * 64]
 )
+@pytest.mark.behaviour("S17")
 def test_a_wrong_key_setting_names_its_place_and_never_the_digest(entry):
     with pytest.raises(
         SettingsError, match=r"CELERYKIT_GATEWAY_API_KEYS: entry 2 must be OWNER:SHA256"

@@ -68,6 +68,7 @@ def test_every_key_of_a_task_is_read(tmp_path):
         ),
     ],
 )
+@pytest.mark.behaviour("C4")
 def test_a_bad_catalogue_is_one_line_that_names_the_key(tmp_path, text, message):
     path = tmp_path / "catalogue.yaml"
     path.write_text(text)

@@ -23,7 +23,12 @@ async def test_known_series_begin_at_zero(client):
     text = (await client.get("/metrics")).text
     assert 'gateway_tasks_accepted_total{queue="default",task="task.echo"} 0.0' in text
     assert 'gateway_tasks_rejected_total{reason="backpressure"} 0.0' in text
-    assert 'gateway_http_requests_total{code="503",method="POST",route="/v1/tasks/{name}"} 0.0' in text
+    for code in (202, 503):
+        assert (
+            f'gateway_http_requests_total{{code="{code}",method="POST",route="/v1/tasks/{{name}}"}} 0.0'
+            in text
+        )
+    assert "gateway_internal_errors_total 0.0" in text
     assert 'gateway_publish_total{outcome="returned"} 0.0' in text
     assert "task.secret" not in text
 

@@ -49,6 +49,7 @@ async def test_a_method_that_a_path_has_not_is_a_405_that_says_which_it_has(clie
     assert answer.json["status"] == 405
 
 
+@pytest.mark.behaviour("S23")
 async def test_answers_carry_no_server_version_and_are_not_sniffed_or_cached(client):
     for path in ("/healthz", "/nowhere", "/metrics"):
         answer = await client.get(path)
@@ -57,6 +58,7 @@ async def test_answers_carry_no_server_version_and_are_not_sniffed_or_cached(cli
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.behaviour("S23")
 async def test_an_unforeseen_error_is_a_500_that_tells_nothing(client, caplog):
     client.link.error = ZeroDivisionError("secret")
     answer = await client.post(TASK)
@@ -64,9 +66,11 @@ async def test_an_unforeseen_error_is_a_500_that_tells_nothing(client, caplog):
     assert answer.json["type"].endswith("/internal-error")
     assert "secret" not in answer.text
     assert "ZeroDivisionError" in caplog.text
+    assert await client.metric("gateway_internal_errors_total") == 1
 
 
 @pytest.mark.parametrize("size", [1001, 5_000_000])
+@pytest.mark.behaviour("S20")
 async def test_too_large_a_body_gets_its_413_and_is_read_before_the_connection_closes(start, size):
     client = start(max_body_bytes=1000)
     answer = await client.post(TASK, b'"' + b"x" * size + b'"')
@@ -83,6 +87,7 @@ async def test_a_body_of_just_the_largest_size_is_taken(start):
     assert (await client.post(TASK, b"{}".ljust(1001))).status == 413
 
 
+@pytest.mark.behaviour("S20")
 async def test_too_large_a_chunked_body_gets_its_413(start):
     client = start(max_body_bytes=1000)
 
@@ -147,6 +152,7 @@ async def test_a_length_that_is_none_is_a_400(client, length, caplog):
     assert "Uncaught" not in caplog.text
 
 
+@pytest.mark.behaviour("S20")
 async def test_a_body_that_does_not_arrive_in_time_ends_the_connection(start, until):
     client = start(body_timeout_seconds=1)
     async with asyncio.timeout(5):
@@ -154,12 +160,14 @@ async def test_a_body_that_does_not_arrive_in_time_ends_the_connection(start, un
     await until(lambda: client.gateway.requests == 0)
 
 
+@pytest.mark.behaviour("S20")
 async def test_a_head_that_does_not_arrive_in_time_ends_the_connection(start):
     client = start(idle_timeout_seconds=1)
     async with asyncio.timeout(5):
         assert await client.raw(b"GET / HTTP/1.1\r\nHost: x\r\n") == b""
 
 
+@pytest.mark.behaviour("S20")
 async def test_too_large_a_head_ends_the_connection(start):
     client = start(max_header_bytes=2000)
     async with asyncio.timeout(5):
@@ -200,6 +208,7 @@ async def test_requests_are_counted_by_route_never_by_path(client):
     assert "BREW" not in text
 
 
+@pytest.mark.behaviour("S8")
 async def test_each_request_is_one_line_in_the_log_without_body_query_or_key(client, caplog):
     caplog.set_level(logging.INFO, logger="gateway.access")
     await client.post(f"{TASK}?secret=1", {"args": ["secret"]}, headers={"Authorization": "Bearer secret"})
@@ -208,6 +217,15 @@ async def test_each_request_is_one_line_in_the_log_without_body_query_or_key(cli
     assert (fields["method"], fields["path"], fields["code"]) == ("POST", TASK, 202)
     assert fields["client"] == "127.0.0.1"
     assert "secret" not in json.dumps(fields)
+
+
+@pytest.mark.behaviour("S23")
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-Ip"])
+async def test_an_address_in_a_header_is_not_believed(client, caplog, header):
+    caplog.set_level(logging.INFO, logger="gateway.access")
+    await client.get("/openapi.json", headers={header: "203.0.113.7"})
+    (record,) = [record for record in caplog.records if record.name == "gateway.access"]
+    assert record.fields["client"] == "127.0.0.1"
 
 
 async def test_a_gateway_that_stops_tells_clients_to_go_elsewhere(client):
@@ -220,6 +238,7 @@ async def test_a_gateway_that_stops_tells_clients_to_go_elsewhere(client):
 @pytest.mark.parametrize(
     "odd", ["%00", "%ff", "%2e%2e%2f", "a" * 1000, "{}", "%F0%9F%92%A9", "1e999", "-", "%0d%0aX:1"]
 )
+@pytest.mark.behaviour("S20")
 async def test_no_odd_path_or_query_is_more_than_a_clients_error(start, route, odd):
     client = start(examples=True)
     path = re.sub(r"{\w+}", odd, route)

@@ -66,6 +66,7 @@ async def test_a_result_without_a_row_is_told_too(client):
 
 
 @pytest.mark.parametrize("operation", ["x", ID.upper(), f"{{{ID}}}", "%ff", "%00", "a" * 300, "' OR 1=1"])
+@pytest.mark.behaviour("S22")
 async def test_what_cannot_be_an_id_is_a_404_without_asking_the_database(client, operation):
     accept(client)
     answer = await client.get(f"/v1/operations/{operation.replace(' ', '%20')}")
@@ -122,6 +123,7 @@ async def test_a_bad_wait_is_a_422_that_names_it(client, wait):
     assert answer.json["field"] == "wait"
 
 
+@pytest.mark.behaviour("S19")
 async def test_too_many_waits_are_a_503(client):
     accept(client)
     client.link.error = Saturated()

@@ -164,6 +164,7 @@ async def test_the_row_is_there_before_the_202_and_the_broker_after_the_row(clie
     assert order == ["insert", "publish"]
 
 
+@pytest.mark.behaviour("S18")
 async def test_a_task_that_is_not_in_the_catalogue_is_a_404(client):
     answer = await client.post("/v1/tasks/task.unheard_of")
     assert answer.status == 404
@@ -172,6 +173,7 @@ async def test_a_task_that_is_not_in_the_catalogue_is_a_404(client):
     assert client.link.sent == []
 
 
+@pytest.mark.behaviour("S18")
 async def test_a_task_that_the_catalogue_does_not_allow_is_a_403(client):
     answer = await client.post("/v1/tasks/task.secret")
     assert answer.status == 403
@@ -252,6 +254,7 @@ async def test_a_wrong_shape_is_a_422_that_names_the_field(client, body, field):
     ],
     ids=range(11),
 )
+@pytest.mark.behaviour("S12")
 async def test_what_is_not_json_is_a_400(client, body):
     answer = await client.post(ECHO, body)
     assert answer.status == 400
@@ -281,6 +284,7 @@ async def test_many_brackets_side_by_side_are_not_deep(client):
         {"__type__": [], "__value__": 1},
     ],
 )
+@pytest.mark.behaviour("S20")
 async def test_arguments_that_no_worker_could_decode_are_a_422(client, value):
     answer = await client.post(ECHO, {"args": [{"at": value}]})
     assert answer.status == 422
@@ -303,6 +307,7 @@ async def test_a_body_of_another_type_is_a_415(client, content_type):
     assert answer.headers["Accept"] == "application/json"
 
 
+@pytest.mark.behaviour("S20")
 async def test_a_charset_is_no_other_type_and_a_compressed_body_is(client):
     utf8 = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert (await client.post(ECHO, b"{}", headers=utf8)).status == 202
