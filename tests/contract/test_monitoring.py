@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,13 @@ from tests.contract.monitoring import (
     DASHBOARDS,
     MONITORING,
     PANELS,
+    QUERIES,
     RECORDS,
     RULE_FILES,
     RULES,
     TEST_FILES,
+    as_chosen,
+    queries_of,
 )
 
 RUNBOOK = (MONITORING.parent / "docs" / "runbook.md").read_text()
@@ -90,7 +92,7 @@ def exported_by_the_autoscaler() -> dict[str, Labels]:
     decision = Decision(1, Action.HOLD, Reason.DEADBAND, "")
     tick = Tick(0, Autoscale(), Estimate(Observation()), decision, 0)
     registry = CollectorRegistry()
-    AutoscalerMetrics(registry, lambda: {"default": tick}, lambda: True)
+    AutoscalerMetrics(registry, "act", lambda: {"default": tick}, lambda: True)
     return exported(registry)
 
 
@@ -148,53 +150,31 @@ def check(named: Any, known: Labels, where: Any) -> None:
         raise WrongQuery(f"no label {sorted(unknown)} in {where}")
 
 
-def parsed(query: str) -> Any:
-    """A panel's query as Prometheus gets it from Grafana."""
-    for variable, value in (("$__rate_interval", "1m"), ("$__range", "1h")):
-        query = query.replace(variable, value)
-    return promql.parse(query)
-
-
-def queries_of(page: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """All PromQL of a dashboard, by where it stands."""
-    for panel in page["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
-    for annotation in page["annotations"]["list"]:
-        yield annotation["name"], annotation["expr"]
-    for variable in page["templating"]["list"]:
-        if variable["type"] == "query":
-            inner = re.fullmatch(
-                r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"]["query"]
-            )
-            assert inner, variable
-            yield variable["name"], inner[1] or inner[2]
-
-
-QUERIES = [query for page in DASHBOARDS.values() for query in queries_of(page)]
-
-
 def promtool(*arguments: str | Path) -> None:
     done = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.behaviour("C30")
 def test_promtool_accepts_the_rules():
     promtool("check", "rules", *RULE_FILES)
 
 
+@pytest.mark.behaviour("C30")
 def test_the_rules_do_what_their_tests_say():
     promtool("test", "rules", *TEST_FILES)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+@pytest.mark.behaviour("C30")
 def test_a_rule_asks_only_for_metrics_and_labels_that_are_exported(rule):
     labels_of(promql.parse(rule["expr"]))
 
 
 @pytest.mark.parametrize(("title", "query"), QUERIES, ids=[title for title, _ in QUERIES])
+@pytest.mark.behaviour("C30")
 def test_a_dashboard_asks_only_for_metrics_and_labels_that_are_exported(title, query):
-    labels_of(parsed(query))
+    labels_of(promql.parse(as_chosen(query)))
 
 
 @pytest.mark.parametrize(
