@@ -50,7 +50,7 @@ def _do(verb: str, names: list[str]) -> None:
     cluster = choose()
     match verb:
         case "build":
-            build.build(names or build.PROGRAMS)
+            build.build(names or build.FOR_CLUSTERS)
         case "helm":
             build.build(build.HELMS)
         case "path":

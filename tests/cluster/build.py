@@ -10,6 +10,7 @@ from tests.cluster.tools import HOME, ClusterError, digest, require_go, run, ste
 BIN = HOME / "bin"
 KUBELAB = Path(__file__).parent / "kubelab"
 HELM4 = Path(__file__).parent / "helm4"
+KUBESCORE = Path(__file__).parent / "kubescore"
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ PROGRAMS = {
     "kubectl": Program(KUBELAB, "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", _KUBERNETES),
     "pause": Program(KUBELAB, "./pause"),
     "kubelab": Program(KUBELAB, ".", "k8s.io/kubernetes", _KUBERNETES),
+    "kube-score": Program(KUBESCORE, "github.com/zegl/kube-score/cmd/kube-score"),
 }
 HELMS = ("helm3", "helm4")
+FOR_CLUSTERS = tuple(name for name in PROGRAMS if name != "kube-score")
 
 
-def build(names: Iterable[str] = PROGRAMS) -> None:
+def build(names: Iterable[str] = FOR_CLUSTERS) -> None:
     """Compile the programs whose sources have changed since they were compiled last."""
     for name in names:
         if name not in PROGRAMS:

@@ -27,6 +27,7 @@ def has(pods: Pods, pod: str, module: str) -> bool:
     return pods.execute(pod, "python", "-c", found).strip() == "True"
 
 
+@pytest.mark.behaviour("C12", "S25")
 def test_runs_as_10001_who_has_a_name(pods: Pods, pod: str) -> None:
     assert pods.execute(pod, "id").startswith("uid=10001(celery-kit) gid=10001(celery-kit)")
 
@@ -37,6 +38,7 @@ def test_starts_from_bytecode_that_fits_its_sources(pods: Pods, pod: str) -> Non
         assert f"matches /app/lib/python3.13/site-packages/{module.replace('.', '/')}.py" in told
 
 
+@pytest.mark.behaviour("S25")
 def test_carries_nothing_that_installs_or_builds(pods: Pods, pod: str) -> None:
     assert not has(pods, pod, "pip")
     for program in ("pip", "gcc", "make"):

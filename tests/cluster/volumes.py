@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-COUNT = 8
+COUNT = 16
 SIZE = "20Gi"
 CLASS = "standard"
 
