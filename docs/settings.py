@@ -37,9 +37,10 @@ AUTOSCALER = """\
 
 `autoscaler --config FILE`; [autoscaler.md](autoscaler.md) tells what the keys do. The file is read again
 when it changes: a good new one takes effect at the next tick, a bad one is refused and the old one stays. A
-change of `actuator`, `host`, `port` or `prometheusUrl` takes a restart. The variable `CELERYKIT_DRAIN_TOKEN`
-is the workers'. With `processes`, all of the environment is handed on to the workers; with `kubernetes`,
-`POD_NAME` tells several autoscalers apart, and `KUBECONFIG` leads to the cluster from outside of it.
+change of `actuator`, `host`, `mode`, `port`, `prometheusLabels` or `prometheusUrl` takes a restart. The
+variable `CELERYKIT_DRAIN_TOKEN` is the workers'. With `processes`, all of the environment is handed on to the
+workers; with `kubernetes`, `POD_NAME` tells several autoscalers apart, and `KUBECONFIG` leads to the cluster
+from outside of it.
 
 | key | default | what it is |
 | --- | --- | --- |
@@ -84,7 +85,10 @@ def keys(kind: Any, path: str = "") -> list[str]:
         elif is_section(below):
             rows += keys(below, f"{key}.")
         else:
-            default = "required" if field.required else shown(field.default)
+            made = field.default_factory is not msgspec.NODEFAULT
+            default = (
+                "required" if field.required else shown(field.default_factory() if made else field.default)
+            )
             rows.append(f"| `{key}` | {default} | {described(field)} |")
     return rows
 

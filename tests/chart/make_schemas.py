@@ -1,7 +1,8 @@
 """Write `schemas/kubernetes.json` anew: `python -m tests.chart.make_schemas KUBECTL`.
 
-The API server itself says what its objects look like (OpenAPI v3). Kept are the kinds that the chart renders
-and what these refer to, without descriptions, and closed, so that an unknown key is an error.
+The API server itself says what its objects look like (OpenAPI v3), and the makers of custom resources what
+theirs do. Kept are the kinds that the chart renders and what these refer to, without descriptions, and
+closed, so that an unknown key is an error.
 """
 
 import json
@@ -9,6 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tests.cluster import crds
 
 FILE = Path(__file__).with_name("schemas") / "kubernetes.json"
 KINDS = {
@@ -22,6 +27,10 @@ KINDS = {
     ),
     "apis/apps/v1": ("Deployment", "StatefulSet"),
     "apis/coordination.k8s.io/v1": ("Lease",),
+    "apis/autoscaling/v2": ("HorizontalPodAutoscaler",),
+    "apis/batch/v1": ("Job",),
+    "apis/networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
+    "apis/policy/v1": ("PodDisruptionBudget",),
     "apis/rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
 }
 # what says how an object came to be and how it fares: a chart never writes it
@@ -42,6 +51,13 @@ def main(kubectl: str) -> None:
                 if kind["kind"] in names and f"api{'s' if group else ''}/{group}{kind['version']}" == path:
                     kinds[f"{group}{kind['version']}/{kind['kind']}"] = name
                     _keep(name, known, definitions)
+    for source in crds.SOURCES:
+        for file in crds.definitions(source):
+            spec = yaml.safe_load(file.read_text())["spec"]
+            for served in spec["versions"]:
+                name = f"{spec['group']}/{served['name']}/{spec['names']['kind']}"
+                kinds[name] = name.replace("/", ".")
+                definitions[kinds[name]] = _reduced(served["schema"]["openAPIV3Schema"], {}, {})
     document = {"kubernetes": version, "kinds": kinds, "definitions": definitions}
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n")
@@ -68,7 +84,7 @@ def _reduced(schema: Any, known: dict[str, Any], kept: dict[str, Any]) -> Any:
     reduced = {
         key: _reduced(value, known, kept)
         for key, value in schema.items()
-        if key in {"type", "items", "required", "enum", "oneOf", "additionalProperties"}
+        if key in {"type", "items", "required", "enum", "oneOf", "pattern", "additionalProperties"}
     }
     if "properties" in schema:
         reduced["properties"] = {

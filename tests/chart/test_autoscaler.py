@@ -8,12 +8,16 @@ from autoscaler.config import parse
 from tests.chart.cases import CASES
 from tests.chart.render import GIVEN
 
+MODES = ("act", "dryRun", "advise")
 
-@pytest.mark.parametrize("case", ["default", "pools", "external", "much"])
+
+@pytest.mark.parametrize("case", ["default", "pools", "external", "much", "dry run", "advice"])
+@pytest.mark.behaviour("C31")
 def test_the_autoscaler_accepts_its_file(helm, case):
     parse(helm.render(CASES[case]).data("kit-autoscaler")["autoscaler.yaml"].encode())
 
 
+@pytest.mark.behaviour("C31")
 def test_thresholds_arrive_as_they_were_given(helm):
     given = {
         "policy": "threshold",
@@ -56,6 +60,7 @@ def test_its_file_is_mounted_as_a_folder_so_that_changes_arrive(kit):
     assert mount == {"name": "config", "mountPath": "/etc/celery-kit", "readOnly": True}
 
 
+@pytest.mark.behaviour("C14", "S4", "S5")
 def test_its_rights_are_these(helm):
     objects = helm.render(GIVEN, CASES["pools"])
     pools = ["kit-worker-default", "kit-worker-slow"]
@@ -83,3 +88,58 @@ def test_its_rights_are_these(helm):
     (binding,) = objects.of("RoleBinding")
     assert binding["roleRef"]["name"] == "kit-autoscaler"
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "kit-autoscaler"}]
+
+
+@pytest.mark.behaviour("C14", "S4")
+def test_one_that_does_not_act_may_not_scale_and_an_adviser_asks_for_no_other(helm):
+    rights = {
+        mode: {
+            resource
+            for rule in helm.render({"autoscaler": {"mode": mode}}).get("Role", "kit-autoscaler")["rules"]
+            for resource in rule["resources"]
+        }
+        for mode in MODES
+    }
+    assert rights["act"] - rights["dryRun"] == {"deployments/scale"}
+    assert rights["dryRun"] - rights["advise"] == {"horizontalpodautoscalers", "scaledobjects"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_its_mode_reaches_it_and_a_change_restarts_it(helm, mode):
+    objects = helm.render(GIVEN, {"autoscaler": {"mode": mode}})
+    assert parse(objects.data("kit-autoscaler")["autoscaler.yaml"].encode()).mode == mode
+    pods = {name: _annotations(helm, name) for name in MODES}
+    assert sum(annotations == pods[mode] for annotations in pods.values()) == 1
+
+
+def _annotations(helm, mode):
+    objects = helm.render(GIVEN, {"autoscaler": {"mode": mode}})
+    return objects.get("Deployment", "kit-autoscaler")["spec"]["template"]["metadata"]["annotations"]
+
+
+@pytest.mark.behaviour("C9")
+def test_new_thresholds_restart_neither_it_nor_a_worker(helm, kit):
+    changed = helm.render(GIVEN, {"worker": {"autoscale": {"targetBacklogPerWorker": 5, "maxWorkers": 3}}})
+    for name in ("kit-autoscaler", "kit-worker-default"):
+        assert changed.get("Deployment", name) == kit.get("Deployment", name)
+    assert changed.data("kit-autoscaler") != kit.data("kit-autoscaler")
+
+
+@pytest.mark.parametrize("off", [{"mode": "off"}, {"mode": False}, {"enabled": False}])
+@pytest.mark.behaviour("C8", "C42")
+def test_it_is_off_however_yaml_reads_that_and_by_its_old_key(helm, off):
+    objects = helm.render({"autoscaler": off})
+    assert not [o for o in objects if o["metadata"]["labels"]["app.kubernetes.io/component"] == "autoscaler"]
+    assert objects.get("Deployment", "kit-worker-default")["spec"]["replicas"] == 1
+
+
+@pytest.mark.behaviour("C8")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_change_between_modes_leaves_the_number_as_it_is(helm, mode):
+    objects = helm.render({"autoscaler": {"mode": mode}})
+    assert "replicas" not in objects.get("Deployment", "kit-worker-default")["spec"]
+
+
+@pytest.mark.behaviour("C4")
+def test_an_unknown_mode_is_refused(helm):
+    assert "/autoscaler/mode" in helm.refusal({"autoscaler": {"mode": "dryrun"}})

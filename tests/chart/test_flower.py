@@ -6,12 +6,14 @@ from tests.chart.render import GIVEN
 
 
 @pytest.mark.parametrize(("prefix", "path"), [("", "/healthcheck"), ("/flower", "/flower/healthcheck")])
+@pytest.mark.behaviour("C18")
 def test_probes_ask_the_one_page_that_needs_no_login(helm, prefix, path):
     flower = helm.render(GIVEN, {"flower": {"urlPrefix": prefix}}).container("kit-flower/flower")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert flower[probe]["httpGet"] == {"path": path, "port": "http"}
 
 
+@pytest.mark.behaviour("C18", "S15")
 def test_there_is_always_a_login(kit):
     variables = {variable["name"]: variable for variable in kit.container("kit-flower/flower")["env"]}
     assert variables["CELERYKIT_FLOWER_BASIC_AUTH"]["value"] == "$(FLOWER_USERNAME):$(FLOWER_PASSWORD)"
@@ -20,6 +22,7 @@ def test_there_is_always_a_login(kit):
     assert names.index("CELERYKIT_FLOWER_BASIC_AUTH") > names.index("FLOWER_PASSWORD")
 
 
+@pytest.mark.behaviour("S15")
 def test_flower_only_looks_on_unless_told_otherwise(kit):
     variables = {v["name"]: v.get("value") for v in kit.container("kit-flower/flower")["env"]}
     assert variables["CELERYKIT_FLOWER_READ_ONLY"] == "true"

@@ -32,6 +32,7 @@ def notes(helm, chart_with_notes):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C32")
 def test_every_object_that_a_command_names_is_there(helm, notes, case):
     objects = helm.render(GIVEN, CASES[case])
     text = notes(GIVEN, CASES[case])
@@ -41,6 +42,7 @@ def test_every_object_that_a_command_names_is_there(helm, notes, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C32", "S8")
 def test_no_secret_is_told(notes, case):
     assert "canary" not in notes(GIVEN, CASES[case])
 
@@ -57,10 +59,43 @@ def test_defaults_need_no_warning(notes):
         ({"mysql": {"persistence": {"enabled": False}}}, "results are lost with the pod"),
         ({"flower": {"readOnly": False}}, "flower.readOnly is false"),
         ({"worker": {"autoscale": {"minWorkers": 0}}}, "worker.pools.default.autoscale.minWorkers is 0"),
+        ({"networkPolicy": {"enabled": False}}, "networkPolicy.enabled is false"),
+        ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.tls.enabled is false: keys and tasks"),
+        ({"flower": {"ingress": {"enabled": True}}}, "flower.ingress.tls.enabled is false: the login"),
+        (CASES["external"], "mysql.external.tls.enabled is false: passwords"),
+        ({"autoscaler": {"mode": "dryRun"}}, "autoscaler.mode is dryRun"),
     ],
 )
+@pytest.mark.behaviour("C32")
 def test_what_is_unsafe_or_lost_is_told(notes, values, says):
     assert says in notes(GIVEN, values)
+
+
+@pytest.mark.behaviour("C32")
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("default", "localhost:3000"),
+        ("operator", "kubectl get servicemonitors,podmonitors,prometheusrules -n team"),
+        ("no monitoring", "monitoring.mode is none"),
+    ],
+)
+def test_where_to_look_on_depends_on_the_monitoring(notes, case, says):
+    assert says in notes(GIVEN, CASES[case])
+
+
+@pytest.mark.behaviour("C32")
+def test_a_demo_says_how_to_see_and_how_to_end_it(notes):
+    text = notes(GIVEN, {"demo": {"enabled": True}})
+    assert "--watch" in text
+    assert "--set demo.enabled=false" in text
+
+
+@pytest.mark.behaviour("C32", "C42")
+def test_a_deprecated_key_is_told_with_what_takes_its_place(notes):
+    assert "DEPRECATED: autoscaler.enabled will be removed; use autoscaler.mode" in notes(
+        GIVEN, {"autoscaler": {"enabled": False}}
+    )
 
 
 def test_what_uninstalling_keeps_is_told(notes):

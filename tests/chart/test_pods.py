@@ -13,7 +13,7 @@ DIGEST = "sha256:" + "a" * 64
 IMAGES = ("gateway", "worker", "autoscaler", "flower", "rabbitmq", "mysql", "prometheus", "grafana")
 ALLOWED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 UIDS = {
-    **dict.fromkeys(("gateway", "worker", "autoscaler", "flower", "test"), 10001),
+    **dict.fromkeys(("gateway", "worker", "autoscaler", "flower", "test", "demo"), 10001),
     **dict.fromkeys(("rabbitmq", "mysql"), 999),
     "prometheus": 65534,
     "grafana": 472,
@@ -21,6 +21,7 @@ UIDS = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C12")
 def test_every_pod_is_restricted(helm, case):
     for object_, pod in helm.render(CASES[case]).pods():
         security = pod["securityContext"]
@@ -33,6 +34,7 @@ def test_every_pod_is_restricted(helm, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C12", "S2")
 def test_every_container_is_restricted_and_cannot_write_to_its_image(helm, case):
     for path, container in helm.render(CASES[case]).containers():
         security = dict(container["securityContext"])
@@ -46,6 +48,7 @@ def test_every_container_is_restricted_and_cannot_write_to_its_image(helm, case)
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C13", "S3")
 def test_only_the_autoscaler_has_a_token(helm, case):
     for object_, pod in helm.render(CASES[case]).pods():
         autoscaler = object_["metadata"]["name"] == "kit-autoscaler"
@@ -59,6 +62,7 @@ def test_no_pod_gets_variables_that_it_did_not_ask_for(helm, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C41", "S27")
 def test_every_container_has_requests_and_limits(helm, case):
     for path, container in helm.render(CASES[case]).containers():
         for amounts in (container["resources"]["requests"], container["resources"]["limits"]):
@@ -66,6 +70,7 @@ def test_every_container_has_requests_and_limits(helm, case):
 
 
 @pytest.mark.parametrize(("case", "cpu", "mebibytes"), [("default", "1.2", 2048), ("small", "1", 1536)])
+@pytest.mark.behaviour("C41")
 def test_the_requests_fit_a_small_machine(helm, case, cpu, mebibytes):
     cores, memory = Decimal(0), 0
     for object_, pod in helm.render(CASES[case]).pods():
@@ -78,15 +83,8 @@ def test_the_requests_fit_a_small_machine(helm, case, cpu, mebibytes):
     assert memory <= mebibytes
 
 
-def test_replicas_spread_over_nodes_where_they_can(kit):
-    for name in ("kit-gateway", "kit-worker-default"):
-        spec = kit.get("Deployment", name)["spec"]
-        (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
-        assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
-        assert spread["labelSelector"] == spec["selector"]
-
-
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.behaviour("C27", "S25")
 def test_every_image_is_of_a_version(helm, case):
     for path, container in helm.render(CASES[case]).containers():
         assert re.search(r":[\w.-]+$", container["image"]), path
@@ -94,24 +92,29 @@ def test_every_image_is_of_a_version(helm, case):
         assert container["imagePullPolicy"] == "IfNotPresent"
 
 
+@pytest.mark.behaviour("C27")
 def test_the_images_that_the_chart_announces_are_those_that_run(kit):
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     announced = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
     assert {image["image"] for image in announced} == {c["image"] for _, c in kit.containers()}
 
 
-def test_a_registry_and_pull_secrets_reach_every_pod(helm):
-    objects = helm.render(CASES["much"])
+@pytest.mark.behaviour("C26")
+@pytest.mark.parametrize("case", CASES)
+def test_a_registry_and_pull_secrets_reach_every_pod(helm, case):
+    objects = helm.render(CASES[case], {"global": CASES["much"]["global"]})
     for path, container in objects.containers():
         assert container["image"].startswith("registry.example/mirror/"), path
         assert container["image"].count("/") == 3
     assert all(pod["imagePullSecrets"] == [{"name": "pull"}] for _, pod in objects.pods())
 
 
-def test_a_digest_goes_before_the_tag(helm):
+@pytest.mark.behaviour("C26", "S25")
+@pytest.mark.parametrize("case", CASES)
+def test_a_digest_goes_before_the_tag(helm, case):
     values = {name: {"image": {"digest": DIGEST}} for name in IMAGES}
     values["mysql"]["exporter"] = {"image": {"digest": DIGEST}}
-    for path, container in helm.render(GIVEN, values).containers():
+    for path, container in helm.render(CASES[case], values).containers():
         assert re.fullmatch(rf"[^:@]+@{DIGEST}", container["image"]), path
 
 
@@ -133,6 +136,7 @@ def test_a_digest_goes_before_the_tag(helm):
     ],
     ids=lambda part: str(sorted(part)) if isinstance(part, set) else str(part),  # a set has no order
 )
+@pytest.mark.behaviour("C9")
 def test_only_the_pods_restart_that_read_what_changed(helm, values, restarted):
     before = helm.render(GIVEN)
     after = helm.render(GIVEN, values)
@@ -146,6 +150,7 @@ def test_only_the_pods_restart_that_read_what_changed(helm, values, restarted):
     assert changed == restarted
 
 
+@pytest.mark.behaviour("C9")
 def test_generated_secrets_restart_nothing(helm):
     one, two = helm.render({}), helm.render({}, {"grafana": {}})
     assert one.of("Secret") != two.of("Secret")  # made anew for each render

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import yaml
 
 from tests.chart.cases import CASES
-from tests.chart.render import CHART, GIVEN, SUBCHARTS
+from tests.chart.render import CHART, GIVEN, SUBCHARTS, HelmError
 
 SCHEMAS = json.loads((Path(__file__).parent / "schemas" / "kubernetes.json").read_text())
 OLDEST, NEWEST = "1.30.0", "1.36.0"
@@ -23,12 +22,14 @@ def validator(kind):
     return jsonschema.Draft202012Validator(reference | {"definitions": SCHEMAS["definitions"]})
 
 
+@pytest.mark.behaviour("C2", "S28")
 @pytest.mark.parametrize("case", CASES)
 def test_every_object_is_one_that_kubernetes_knows(helm, case):
     for object_ in helm.render(CASES[case]):
         validator(f"{object_['apiVersion']}/{object_['kind']}").validate(object_)
 
 
+@pytest.mark.behaviour("C2")
 def test_the_schemas_refuse_what_kubernetes_refuses(kit):
     deployment = deepcopy(kit.get("Deployment", "kit-gateway"))
     deployment["spec"]["replica"] = 1
@@ -36,30 +37,42 @@ def test_the_schemas_refuse_what_kubernetes_refuses(kit):
         validator("apps/v1/Deployment").validate(deployment)
 
 
+@pytest.mark.behaviour("C1", "S28")
 @pytest.mark.parametrize("case", CASES)
 def test_both_helms_lint_without_a_warning(each_helm, case):
     each_helm.lint(CASES[case])
 
 
+@pytest.mark.behaviour("C1")
 @pytest.mark.parametrize("case", CASES)
 def test_both_helms_render_the_same(programs, helm, each_helm, case):
     assert each_helm.render(GIVEN, CASES[case]) == helm.render(GIVEN, CASES[case])
 
 
+@pytest.mark.behaviour("C2", "C45")
 @pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
 def test_the_objects_are_the_same_on_the_oldest_and_the_newest_kubernetes(helm, kubernetes):
     assert helm.render(GIVEN, kubernetes=kubernetes) == helm.render(GIVEN)
 
 
+@pytest.mark.behaviour("C45")
+def test_an_older_kubernetes_is_refused(helm):
+    with pytest.raises(HelmError, match=r"requires kubeVersion: >=1\.30\.0"):
+        helm.render(GIVEN, kubernetes="1.29.9")
+
+
+@pytest.mark.behaviour("C33")
 def test_with_secrets_given_the_same_text_comes_each_time(helm):
     assert helm.text(GIVEN) == helm.text(GIVEN)
 
 
+@pytest.mark.behaviour("C34")
 @pytest.mark.parametrize("case", CASES)
 def test_no_namespace_is_written_into_an_object(helm, case):
     assert not [o for o in helm.render(CASES[case]) if "namespace" in o["metadata"]]
 
 
+@pytest.mark.behaviour("C36")
 @pytest.mark.parametrize("case", CASES)
 def test_the_only_hook_is_the_test(helm, case):
     hooks = [
@@ -73,7 +86,7 @@ def test_the_only_hook_is_the_test(helm, case):
 @pytest.mark.parametrize("case", CASES)
 def test_whatever_an_object_refers_to_is_there_or_the_users_own(helm, case):
     objects = helm.render(CASES[case])
-    own = {"own", "broker-login", "db-login", "app", "pull", "old-data"}
+    own = {"own", "broker-login", "db-login", "broker-ca", "app", "pull", "old-data"}
     for object_, pod in objects.pods():
         for volume in pod.get("volumes", []):
             if "configMap" in volume:
@@ -120,13 +133,3 @@ def test_every_named_template_bears_its_charts_name():
             if file.is_file():
                 defined = [line for line in file.read_text().splitlines() if "{{- define" in line]
                 assert all(f'"{name}.' in line for line in defined), file
-
-
-def test_the_chart_is_of_the_projects_version():
-    project = (CHART.parents[1] / "pyproject.toml").read_text()
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert f'\nversion = "{chart["version"]}"\n' in project
-    assert chart["appVersion"] == chart["version"]
-    assert {part["name"]: part.get("repository") for part in chart["dependencies"]} == dict.fromkeys(
-        SUBCHARTS
-    )

@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from tests.chart.cases import CASES
-from tests.chart.render import GIVEN
+from tests.chart.render import CHART, GIVEN, HelmError
 
 KEYS = {
     "kit-rabbitmq": {"username", "password", "erlang-cookie"},
@@ -23,8 +23,8 @@ READERS = {
     ("kit-rabbitmq", "password"): BROKER | {"kit-rabbitmq/rabbitmq"},
     ("kit-mysql", "username"): DATABASE | {"kit-mysql/mysql"},
     ("kit-mysql", "password"): DATABASE | {"kit-mysql/mysql"},
-    ("kit-mysql", "root-password"): {"kit-mysql/mysql"},
-    ("kit-mysql", "exporter-password"): {"kit-mysql/mysql", "kit-mysql/exporter"},
+    ("kit-mysql", "root-password"): {"kit-mysql/mysql", "kit-mysql/keeper"},
+    ("kit-mysql", "exporter-password"): {"kit-mysql/keeper", "kit-mysql/exporter"},
     ("kit-gateway", "api-keys"): {"kit-gateway/gateway"},
     ("kit-gateway", "api-key"): {"kit-test/test"},
     ("kit-worker", "drain-token"): {"kit-worker-default/worker", "kit-autoscaler/autoscaler"},
@@ -50,6 +50,7 @@ def decoded(objects, name):
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
+@pytest.mark.behaviour("C10", "C17", "S8", "S14")
 def test_each_key_is_read_by_those_who_need_it_and_nobody_else(kit):
     assert read_by(kit) == READERS
 
@@ -58,11 +59,13 @@ def test_there_is_a_secret_for_each_component_that_needs_one(kit):
     assert {o["metadata"]["name"]: set(o["data"]) for o in kit.of("Secret")} == KEYS
 
 
+@pytest.mark.behaviour("C11", "S7")
 def test_secrets_outlive_the_release(kit):
     for secret in kit.of("Secret"):
         assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+@pytest.mark.behaviour("C10", "S17")
 def test_what_is_given_is_taken(kit):
     assert decoded(kit, "kit-rabbitmq") == {
         "username": "celerykit",
@@ -73,6 +76,7 @@ def test_what_is_given_is_taken(kit):
     assert decoded(kit, "kit-gateway") == {"api-key": "canary-api-key", "api-keys": f"default:{digest}"}
 
 
+@pytest.mark.behaviour("C10", "S9", "S16", "S17")
 def test_what_is_not_given_is_random_and_long(helm):
     objects = helm.render({})
     made = [
@@ -88,17 +92,20 @@ def test_what_is_not_given_is_random_and_long(helm):
 
 
 @pytest.mark.parametrize("password", ["p@ss:/#% '\"\\$(X)`", "pä§wörd", " leading", "0123", "true", "null"])
+@pytest.mark.behaviour("C28")
 def test_any_password_arrives_as_it_was_given(helm, password):
-    objects = helm.render({"mysql": {"auth": {"password": password}}})
-    assert decoded(objects, "kit-mysql")["password"] == password
+    objects = helm.render({"rabbitmq": {"auth": {"password": password}}})
+    assert decoded(objects, "kit-rabbitmq")["password"] == password
 
 
+@pytest.mark.behaviour("C10", "S8")
 def test_no_secret_is_anywhere_but_in_a_secret(kit):
     for object_ in kit:
         if object_["kind"] != "Secret":
             assert "canary" not in str(object_), object_["metadata"]["name"]
 
 
+@pytest.mark.behaviour("C10", "S7")
 def test_secrets_of_the_user_take_the_place_of_all(helm):
     objects = helm.render(CASES["own secrets"])
     assert not objects.of("Secret")
@@ -111,3 +118,78 @@ def test_without_keys_the_gateway_has_no_secret(helm):
     objects = helm.render(GIVEN, {"gateway": {"auth": {"enabled": False}}})
     assert "kit-gateway" not in {secret["metadata"]["name"] for secret in objects.of("Secret")}
     assert ("kit-gateway", "api-key") not in read_by(objects)
+
+
+@pytest.mark.behaviour("C10", "S7")
+def test_where_nothing_may_be_made_up_all_that_is_missing_is_named(helm):
+    fail = {"secrets": {"onMissing": "fail"}}
+    said = helm.refusal(fail)
+    given = [f"{component}.auth.{key}" for component, values in GIVEN.items() for key in values["auth"]]
+    assert "secrets.onMissing: is fail, and neither values nor the cluster have" in said
+    assert [key for key in given if key not in said] == []
+    assert helm.render(fail, GIVEN) == helm.render(GIVEN)
+    assert helm.render(fail, CASES["own secrets"])
+    some = helm.refusal(fail, GIVEN, {"flower": {"auth": {"password": ""}}})
+    assert "have flower.auth.password: give them" in some
+
+
+@pytest.mark.behaviour("C10")
+def test_secrets_of_what_does_not_run_are_not_missing(helm):
+    fail = {"secrets": {"onMissing": "fail"}}
+    assert helm.render(
+        fail,
+        CASES["external"],
+        {
+            "gateway": {"auth": {"enabled": False}},
+            "worker": {"auth": {"drainToken": "t"}},
+            "flower": {"enabled": False},
+        },
+    )
+
+
+@pytest.mark.behaviour("C10", "C4")
+@pytest.mark.parametrize("key", ["password", "rootPassword"])
+@pytest.mark.parametrize("password", ["it's", "back\\slash", "two\nlines"])
+def test_a_password_that_mysqls_image_would_not_start_with_is_refused_and_not_told(helm, key, password):
+    said = helm.refusal({"mysql": {"auth": {key: password}}})
+    assert f"mysql.auth.{key}: must not hold" in said
+    assert password not in said
+
+
+@pytest.mark.behaviour("C4")
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [
+        ("gateway", "CELERYKIT_BROKER_URL"),
+        ("gateway", "CELERYKIT_GATEWAY_API_KEYS"),
+        ("worker", "CELERYKIT_QUEUES"),
+        ("autoscaler", "CELERYKIT_DRAIN_TOKEN"),
+        ("flower", "CELERYKIT_FLOWER_BASIC_AUTH"),
+    ],
+)
+def test_a_variable_of_the_charts_own_cannot_be_set_once_more(helm, component, name):
+    said = helm.refusal(GIVEN, {component: {"extraEnv": [{"name": name, "value": "x"}]}})
+    assert f"{component}.extraEnv: {name} is a variable that the chart sets itself" in said
+
+
+@pytest.mark.behaviour("C4")
+def test_a_pools_variables_are_looked_at_as_well_and_its_own_may_not_repeat_each_other(helm):
+    twice = [{"name": "MINE", "value": "a"}, {"name": "MINE", "value": "b"}]
+    pools = {"mail": {"queues": ["mail"], "extraEnv": twice}}
+    assert "worker.extraEnv: MINE" in helm.refusal(GIVEN, {"worker": {"pools": pools}})
+    assert helm.render(GIVEN, {"worker": {"extraEnv": twice[:1]}})
+
+
+@pytest.mark.behaviour("C10")
+def test_without_its_exporter_mysql_needs_no_password_of_one(helm):
+    off = {"mysql": {"exporter": {"enabled": False}, "auth": {"existingSecret": "own"}}}
+    assert ("own", "exporter-password") not in read_by(helm.render(GIVEN, off))
+
+
+@pytest.mark.behaviour("C4")
+@pytest.mark.parametrize(
+    ("chart", "key"), [("rabbitmq", "external"), ("mysql", "external"), ("grafana", "ingress")]
+)
+def test_a_chart_that_is_installed_alone_refuses_keys_that_would_do_nothing(helm, chart, key):
+    with pytest.raises(HelmError, match=f"{key}: is a key of the chart celery-kit"):
+        helm.render({key: {"enabled": True}}, chart=CHART / "charts" / chart)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,8 @@ from autoscaler.config import Autoscale, Pool
 from tests.chart.cases import CASES
 from tests.chart.render import CHART, GIVEN, SUBCHARTS, HelmError
 
+# what makes the page of values
+PAGE = runpy.run_path(str(CHART.parents[1] / "docs" / "values.py"))
 FOLDERS = {"": CHART, **{name: CHART / "charts" / name for name in SUBCHARTS}}
 # maps whose keys are the user's
 OPEN = {"gateway.catalogue", "worker.pools"}
@@ -62,6 +65,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.behaviour("C3")
 def test_every_map_of_a_schema_is_closed(name):
     root = schema_of(name)
 
@@ -87,32 +91,30 @@ def test_the_chart_knows_the_keys_of_its_subcharts(name):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.behaviour("C3")
 def test_every_key_of_the_schema_has_a_default_and_no_other_key_has(name):
     root = schema_of(name)
     known = {
         path
         for path, schema in keys(root, root)
         if "properties" not in schema and not path.endswith(("requests", "limits"))
+        if not schema.get("deprecated")
     }
     known = {path for path in known if not re.search(r"(requests|limits)\.ephemeral-storage$", path)}
     given = {path for path, _ in leaves(values_of(name))}
     # what the chart around a subchart says of it
-    around = {"enabled", "external"} if name else set()
+    around = {"enabled", "external", "ingress"} if name else set()
     assert given == known - around
 
 
+@pytest.mark.behaviour("C5")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_key_is_explained(name):
-    lines = (FOLDERS[name] / "values.yaml").read_text().splitlines()
-    for number, line in enumerate(lines):
-        key = re.match(r" *([a-zA-Z]\w*):", line)
-        # a map that holds keys that are explained needs no words itself
-        if key and not re.match(
-            r" *(requests|limits|cpu|memory|registry|repository|tag|digest|pullPolicy):", line
-        ):
-            has_keys = number + 1 < len(lines) and re.match(r" *#", lines[number + 1]) and line.endswith(":")
-            named = re.match(rf" *# {key[1]}: .", lines[number - 1])
-            assert named or has_keys, f"{name}/values.yaml:{number + 1}: {line}"
+    keys = PAGE["keys"](FOLDERS[name] / "values.yaml")
+    explained = {key.path for key in keys if key.default or key.path in OPEN}
+    # one comment tells of all that an image or resources have
+    asked = {re.sub(r"((^|\.)(image|resources))\..*", r"\1", path) for path, _ in leaves(values_of(name))}
+    assert asked - explained == set()
 
 
 # other values of keys whose values must look like something
@@ -120,7 +122,16 @@ OTHERS: dict[str, Any] = {
     "gateway.catalogue": {"app.task": {"queue": "default"}},
     "gateway.extraEnv": [{"name": "A", "value": "b"}],
     "worker.extraEnv": [{"name": "A", "value": "b"}],
+    "autoscaler.extraEnv": [{"name": "A", "value": "b"}],
+    "flower.extraEnv": [{"name": "A", "value": "b"}],
+    "secrets.onMissing": "fail",
     "worker.poolType": "threads",
+    "worker.autoscale.scaler": "keda",
+    "worker.extraEnvFrom": [{"secretRef": {"name": "own"}}],
+    "worker.extraVolumes": [{"name": "v", "emptyDir": {}}],
+    "worker.extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
+    "autoscaler.mode": "dryRun",
+    "rabbitmq.replicas": 3,
     "worker.pools": {"more": {"queues": ["more"]}},
     "worker.terminationGracePeriodSeconds": 9999,
     "prometheus.retention": "9d",
@@ -129,7 +140,15 @@ OTHERS: dict[str, Any] = {
     "autoscaler.prometheusUrl": "http://p",
     "grafana.prometheusUrl": "http://p",
     "rabbitmq.external.managementUrl": "http://b",
+    "rabbitmq.external.metricsUrl": "http://b",
+    "prometheus.extraScrapeConfigs": [{"job_name": "mine"}],
+    "prometheus.alertmanagers": ["a:9093"],
+    "monitoring.mode": "operator",
+    "rabbitmq.external.port": 5673,
+    "networkPolicy.dnsPorts": [5353],
+    "networkPolicy.apiServerPorts": [443],
 }
+ISSUER = {"certManager": {"issuerRef": {"name": "ca"}}}
 ONLY_ONE = {"worker.autoscale.policy"}
 
 
@@ -141,22 +160,51 @@ def other(path: str, value: Any) -> Any:
         return not value
     if isinstance(value, int | float):
         return value + 1 if value in (0, 1) or value > 1 else value + 0.1
+    if path.startswith("networkPolicy.extraEgress."):
+        return [{"ports": [{"port": 9999}]}]
+    if path.startswith("networkPolicy."):
+        return [{"podSelector": {}}]
+    if path.endswith(".tolerations"):
+        return [{"operator": "Exists"}]
     if isinstance(value, list):
         return ["other"]
+    if isinstance(value, dict):
+        return {"nodeAffinity": {}} if path.endswith(".affinity") else {"other": "other"}
     ends = {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always", "logLevel": "DEBUG"}
-    ends |= dict.fromkeys(("cpu", "memory", "size"), "999Mi")
+    ends |= dict.fromkeys(("cpu", "memory", "size"), "999Mi") | {"maxUnavailable": "9%"}
     return ends.get(path.rpartition(".")[2], "other")
 
 
-def test_every_value_changes_what_is_rendered(helm):
+@pytest.mark.behaviour("C5")
+@pytest.mark.parametrize("top", values_of(""))
+def test_every_value_changes_what_is_rendered(helm, top):
     paths = dict(leaves(values_of("")))
     for name in SUBCHARTS:
         paths |= {f"{name}.{path}": value for path, value in leaves(values_of(name)) if "global" not in path}
 
     def base(path: str) -> Mapping[str, Any]:
         """Values with which the key has something to say."""
-        if ".external." in path:
+        if found := re.match(r"(\w+)\.(ingress|tls)\.", path):
+            on = {"enabled": path.count(".") > 2 or not path.endswith("enabled"), "host": "h"}
+            on["tls"] = {"enabled": not path.endswith("tls.enabled")}
+            component, key = found.groups()
+            return ISSUER | {component: {key: on if key == "ingress" else on["tls"]}}
+        if path.startswith("certManager."):
+            return CASES["tls"]
+        if path == "secrets.onMissing":
+            return {"gateway": {"auth": {"apiKey": ""}}}
+        if path.endswith(".caSecret"):
+            return CASES["external tls"]
+        if path == "monitoring.mode":
+            return CASES["no monitoring"]
+        if path == "rabbitmq.external.metricsUrl":
+            return CASES["external broker"]
+        if ".external." in path or path.startswith("networkPolicy.servers."):
             return CASES["external"]
+        if path in ("networkPolicy.clients.metrics", "monitoring.labels"):
+            return CASES["operator"]
+        if path.startswith("demo.") and path != "demo.enabled":
+            return {"demo": {"enabled": True}}
         if path == "worker.replicas":
             return {"autoscaler": {"enabled": False}}
         return {"prometheus": {"persistence": {"enabled": path != "prometheus.persistence.enabled"}}}
@@ -166,9 +214,10 @@ def test_every_value_changes_what_is_rendered(helm):
         try:
             return helm.render(*given, nested(path, other(path, paths[path]))) != helm.render(*given)
         except HelmError as error:  # a store that is neither here nor elsewhere
-            return path.endswith(".enabled") and "is required where" in str(error)
+            said = "is required where" if path.endswith(".enabled") else "secrets.onMissing: is fail"
+            return said in str(error)
 
-    asked = sorted(paths.keys() - ONLY_ONE)
+    asked = sorted(path for path in paths.keys() - ONLY_ONE if path.partition(".")[0] == top)
     with ThreadPoolExecutor(4) as pool:
         assert [path for path, works in zip(asked, pool.map(changes, asked), strict=True) if not works] == []
 
@@ -221,8 +270,29 @@ def test_every_value_changes_what_is_rendered(helm):
         ),
         ("grafana.auth.user", "x", "additional properties 'user' not allowed"),
         ("global.imageRegisty", "x", "additional properties 'imageRegisty' not allowed"),
+        ("rabbitmq.tls.enabled", True, "rabbitmq.tls.existingSecret: is required where rabbitmq.tls.enabled"),
+        ("mysql.tls.enabled", True, "mysql.tls.existingSecret: is required where mysql.tls.enabled is true"),
+        ("mysql.tls.secret", "x", "additional properties 'secret' not allowed"),
+        ("mysql.external.tls.caSecret", "x", "mysql.external.tls.caSecret: is of no use unless"),
+        ("rabbitmq.external.tls", True, "at '/rabbitmq/external/tls': got boolean, want object"),
+        ("rabbitmq.external.port", 0, "at '/rabbitmq/external/port'"),
+        ("certManager.issuer", "x", "additional properties 'issuer' not allowed"),
+        ("certManager.issuerRef.kind", "", "at '/certManager/issuerRef/kind'"),
+        (
+            "gateway.ingress",
+            {"enabled": True, "tls": {"enabled": True}},
+            "gateway.ingress.host: is required where gateway.ingress.tls.enabled is true",
+        ),
+        (
+            "flower.ingress",
+            {"enabled": True, "host": "h", "tls": {"enabled": True}},
+            "flower.ingress.tls.secretName: is required where flower.ingress.tls.enabled is true, unless",
+        ),
+        ("grafana.ingress.host", "https://h", "at '/grafana/ingress/host'"),
+        ("gateway.ingress.hosts", ["h"], "additional properties 'hosts' not allowed"),
     ],
 )
+@pytest.mark.behaviour("C4")
 def test_wrong_values_are_refused_by_name(helm, path, value, says):
     assert says in helm.refusal(nested(path, value))
 
@@ -235,12 +305,12 @@ def test_a_release_that_no_service_could_be_named_by_is_refused(helm, release):
 def test_what_the_chart_says_of_autoscaling_is_what_the_autoscaler_does_without_being_told():
     worker = values_of("")["worker"]
     autoscale = {field.encode_name: field.default for field in msgspec.structs.fields(Autoscale)}
-    assert worker["autoscale"] == autoscale | {"enabled": True}
+    assert worker["autoscale"] == autoscale | {"enabled": True, "scaler": "autoscaler"}
     pool = {field.encode_name: field.default for field in msgspec.structs.fields(Pool)}
     assert (worker["concurrency"], worker["poolType"]) == (pool["concurrency"], pool["poolType"])
 
 
 def test_a_broker_that_the_bundled_prometheus_does_not_know_needs_one_that_does(helm):
     external = {"rabbitmq": CASES["external"]["rabbitmq"]}
-    assert "autoscaler.prometheusUrl: is required" in helm.refusal(GIVEN, external)
+    assert "rabbitmq.external.metricsUrl: is required" in helm.refusal(GIVEN, external)
     assert helm.render(GIVEN, external, {"autoscaler": {"enabled": False}})

@@ -1,10 +1,26 @@
-{{- /* The pools as JSON, by name, each with what it does not say itself filled in from `worker`. */ -}}
+{{- /* What the autoscaler does. YAML reads a bare `off` as false. */ -}}
+{{- define "celery-kit.autoscalerMode" -}}
+{{- if and .Values.autoscaler.mode (ne (get .Values.autoscaler "enabled" | toString) "false") -}}
+{{- .Values.autoscaler.mode -}}
+{{- else -}}
+off
+{{- end -}}
+{{- end -}}
+
+{{- /*
+The pools as JSON, by name, each with what it does not say itself filled in from `worker`, and with
+  autoscaled   whether the autoscaler knows it: to set its number, or to tell others what to set
+  scaler       what sets its number: autoscaler, keda, hpa, or nothing where the chart does
+*/ -}}
 {{- define "celery-kit.pools" -}}
+{{- $mode := include "celery-kit.autoscalerMode" . -}}
 {{- $pools := dict -}}
 {{- range $name, $own := .Values.worker.pools -}}
 {{- $pool := mergeOverwrite (deepCopy (omit $.Values.worker "auth" "pools")) (deepCopy $own) -}}
 {{- $_ := set $pool "name" $name -}}
-{{- $_ := set $pool "autoscaled" (and $.Values.autoscaler.enabled $pool.autoscale.enabled) -}}
+{{- $own := eq $pool.autoscale.scaler "autoscaler" -}}
+{{- $_ := set $pool "autoscaled" (and $pool.autoscale.enabled (ne $mode "off") (or $own (eq $mode "advise"))) -}}
+{{- $_ := set $pool "scaler" (and $pool.autoscale.enabled (not (and $own (eq $mode "off"))) | ternary $pool.autoscale.scaler "") -}}
 {{- if not $pool.terminationGracePeriodSeconds -}}
 {{- $_ := set $pool "terminationGracePeriodSeconds" (add $pool.taskTimeLimitSeconds 60) -}}
 {{- end -}}
@@ -13,7 +29,7 @@
 {{- toJson $pools -}}
 {{- end -}}
 
-{{- /* The names of the pools that the autoscaler owns, as JSON. */ -}}
+{{- /* The names of the pools that the autoscaler knows, as JSON. */ -}}
 {{- define "celery-kit.autoscaledPools" -}}
 {{- $names := list -}}
 {{- range $name, $pool := include "celery-kit.pools" . | fromJson -}}

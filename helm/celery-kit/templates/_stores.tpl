@@ -11,18 +11,73 @@
 {{- .Values.rabbitmq.enabled | ternary "/" .Values.rabbitmq.external.vhost -}}
 {{- end -}}
 
+{{- /* Whether a store speaks nothing but TLS, from (list . STORE): "true" or nothing. */ -}}
+{{- define "celery-kit.tls" -}}
+{{- $store := index (index . 0).Values (index . 1) -}}
+{{- if ($store.enabled | ternary $store $store.external).tls.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- /* The Secret with a store's certificate, which cert-manager makes unless it is given, from (list . STORE). */ -}}
+{{- define "celery-kit.tlsSecret" -}}
+{{- $store := index . 1 -}}
+{{- (index (index . 0).Values $store).tls.existingSecret | default (include "celery-kit.name" (list (index . 0) (printf "%s-tls" $store))) -}}
+{{- end -}}
+
+{{- /* The Secret whose ca.crt the clients of a store trust, from (list . STORE); empty for the system's CAs. */ -}}
+{{- define "celery-kit.caSecret" -}}
+{{- $store := index (index . 0).Values (index . 1) -}}
+{{- if include "celery-kit.tls" . -}}
+{{- if $store.enabled -}}
+{{- include "celery-kit.tlsSecret" . -}}
+{{- else -}}
+{{- $store.external.tls.caSecret -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "celery-kit.caFile" -}}
+/etc/tls/{{ . }}/ca.crt
+{{- end -}}
+
+{{- /* The volumes of the CAs that clients of stores trust, from (list . STORE…); empty if there is none. */ -}}
+{{- define "celery-kit.storeVolumes" -}}
+{{- $volumes := list -}}
+{{- range $store := rest . -}}
+{{- with include "celery-kit.caSecret" (list (index $ 0) $store) -}}
+{{- $items := list (dict "key" "ca.crt" "path" "ca.crt") -}}
+{{- $volumes = append $volumes (dict "name" (printf "%s-ca" $store) "secret" (dict "secretName" . "items" $items)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $volumes }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{- /* Where these volumes are mounted, from (list . STORE…). */ -}}
+{{- define "celery-kit.storeMounts" -}}
+{{- $mounts := list -}}
+{{- range $store := rest . -}}
+{{- if include "celery-kit.caSecret" (list (index $ 0) $store) -}}
+{{- $mounts = append $mounts (dict "name" (printf "%s-ca" $store) "mountPath" (include "celery-kit.caFile" $store | dir) "readOnly" true) -}}
+{{- end -}}
+{{- end -}}
+{{- with $mounts }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
 {{- define "celery-kit.brokerUrl" -}}
 {{- $vhost := include "celery-kit.vhost" . | urlquery | replace "+" "%20" -}}
+{{- $tls := include "celery-kit.tls" (list . "rabbitmq") -}}
+{{- $port := empty $tls | ternary 5672 5671 -}}
+{{- empty $tls | ternary "amqp" "amqps" -}}
 {{- if .Values.rabbitmq.enabled -}}
-amqp://{{ include "celery-kit.name" (list . "rabbitmq") }}:5672/{{ $vhost }}
+://{{ include "celery-kit.name" (list . "rabbitmq") }}:{{ $port }}/{{ $vhost }}
 {{- else -}}
-amqp://{{ .Values.rabbitmq.external.host }}:{{ .Values.rabbitmq.external.port }}/{{ $vhost }}
+://{{ .Values.rabbitmq.external.host }}:{{ .Values.rabbitmq.external.port | default $port }}/{{ $vhost }}
 {{- end -}}
 {{- end -}}
 
 {{- define "celery-kit.managementUrl" -}}
 {{- if .Values.rabbitmq.enabled -}}
-http://{{ include "celery-kit.name" (list . "rabbitmq") }}:15672
+{{- $tls := include "celery-kit.tls" (list . "rabbitmq") -}}
+{{ empty $tls | ternary "http" "https" }}://{{ include "celery-kit.name" (list . "rabbitmq") }}:{{ empty $tls | ternary 15672 15671 }}
 {{- else -}}
 {{- .Values.rabbitmq.external.managementUrl | trimSuffix "/" -}}
 {{- end -}}
@@ -37,10 +92,11 @@ http://{{ include "celery-kit.name" (list . "rabbitmq") }}:15672
 {{- end -}}
 
 {{- define "celery-kit.databaseUrl" -}}
+{{- include "celery-kit.tls" (list . "mysql") | empty | ternary "mysql" "mysqls" -}}
 {{- if .Values.mysql.enabled -}}
-mysql://{{ include "celery-kit.name" (list . "mysql") }}:3306/{{ .Values.mysql.database }}
+://{{ include "celery-kit.name" (list . "mysql") }}:3306/{{ .Values.mysql.database }}
 {{- else -}}
-mysql://{{ .Values.mysql.external.host }}:{{ .Values.mysql.external.port }}/{{ .Values.mysql.external.database }}
+://{{ .Values.mysql.external.host }}:{{ .Values.mysql.external.port }}/{{ .Values.mysql.external.database }}
 {{- end -}}
 {{- end -}}
 
@@ -62,6 +118,10 @@ mysql://{{ .Values.mysql.external.host }}:{{ .Values.mysql.external.port }}/{{ .
   value: {{ include "celery-kit.databaseUrl" . }}
 {{ include "celery-kit.secretVariable" (list "CELERYKIT_DATABASE_USERNAME" (include "celery-kit.mysqlSecret" .) "username") }}
 {{ include "celery-kit.secretVariable" (list "CELERYKIT_DATABASE_PASSWORD" (include "celery-kit.mysqlSecret" .) "password") }}
+{{- if include "celery-kit.caSecret" (list . "mysql") }}
+- name: CELERYKIT_DATABASE_CA_FILE
+  value: {{ include "celery-kit.caFile" "mysql" }}
+{{- end }}
 {{- end -}}
 
 {{- /* The variables of every program that speaks Celery. */ -}}
@@ -70,6 +130,10 @@ mysql://{{ .Values.mysql.external.host }}:{{ .Values.mysql.external.port }}/{{ .
   value: {{ include "celery-kit.brokerUrl" . }}
 {{ include "celery-kit.secretVariable" (list "CELERYKIT_BROKER_USERNAME" (include "celery-kit.rabbitmqSecret" .) "username") }}
 {{ include "celery-kit.secretVariable" (list "CELERYKIT_BROKER_PASSWORD" (include "celery-kit.rabbitmqSecret" .) "password") }}
+{{- if include "celery-kit.caSecret" (list . "rabbitmq") }}
+- name: CELERYKIT_BROKER_CA_FILE
+  value: {{ include "celery-kit.caFile" "rabbitmq" }}
+{{- end }}
 {{ include "celery-kit.databaseVariables" . }}
 {{- end -}}
 
@@ -79,4 +143,7 @@ mysql://{{ .Values.mysql.external.host }}:{{ .Values.mysql.external.port }}/{{ .
   command: [python, -m, celerykit.schema, upgrade, --wait=600]
   env: {{- include "celery-kit.databaseVariables" (index . 0) | nindent 4 }}
   resources: {{- toYaml (index . 2) | nindent 4 }}
+  {{- with include "celery-kit.storeMounts" (list (index . 0) "mysql") }}
+  volumeMounts: {{- . | nindent 4 }}
+  {{- end }}
 {{- end -}}

@@ -4,7 +4,11 @@
 {{- range include "celery-kit.autoscaledPools" . | fromJsonArray -}}
 {{- $_ := set $deployments . (include "celery-kit.poolName" (list $ .)) -}}
 {{- end -}}
+mode: {{ include "celery-kit.autoscalerMode" . }}
 prometheusUrl: {{ include "celery-kit.prometheusUrl" . }}
+{{- with include "celery-kit.brokerLabels" . | fromJson }}
+prometheusLabels: {{- toYaml . | nindent 2 }}
+{{- end }}
 actuator:
   kind: kubernetes
   namespace: {{ .Release.Namespace }}
@@ -19,7 +23,7 @@ actuator:
 {{- if .autoscaled -}}
 {{- $keys := pick $pool "queues" "concurrency" "poolType" -}}
 {{- $_ := set $keys "vhost" (include "celery-kit.vhost" $) -}}
-{{- $_ := set $keys "autoscale" (omit $pool.autoscale "enabled") -}}
+{{- $_ := set $keys "autoscale" (omit $pool.autoscale "enabled" "scaler") -}}
 {{- $_ := set $pools $name $keys -}}
 {{- end -}}
 {{- end -}}

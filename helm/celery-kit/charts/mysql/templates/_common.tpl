@@ -29,10 +29,28 @@ app.kubernetes.io/part-of: celery-kit
 helm.sh/chart: {{ printf "%s-%s" $chart.Name $chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
-{{- /* A pod's own keys, from (list . UID). Service links would set variables: those of a release `celerykit` look like settings. */ -}}
+{{- /* The labels of a component's pods, from (list . COMPONENT VALUES): what selects them, and the user's. */ -}}
+{{- define "mysql.podLabels" -}}
+{{ include "mysql.selector" . }}
+{{- range $key, $value := (index . 2).podLabels }}
+{{- if regexMatch "^(app\\.kubernetes\\.io/(name|instance|component)|celery-kit/.*)$" $key }}
+{{- fail (printf "podLabels of %s: %q is what its pods are selected by, and cannot be set" (index $ 1) $key) }}
+{{- end }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- /* A pod's own keys, from (list . UID [VALUES]), where the component's values say which nodes take it. */ -}}
 {{- define "mysql.pod" -}}
 {{- $id := index . 1 -}}
+{{- $values := dict }}{{ if gt (len .) 2 }}{{ $values = index . 2 }}{{ end -}}
+{{- /* links would set variables: those of a release `celerykit` look like settings */ -}}
 enableServiceLinks: false
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
+{{- with get $values $key }}
+{{ toYaml (dict $key .) }}
+{{- end }}
+{{- end }}
 {{- with (index . 0).Values.global.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}

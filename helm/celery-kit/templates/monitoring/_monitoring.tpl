@@ -1,0 +1,61 @@
+{{- /* The components that have metrics and rules, as JSON: what is off is not missed. */ -}}
+{{- define "celery-kit.monitored" -}}
+{{- $parts := list "gateway" -}}
+{{- if include "celery-kit.pools" . | fromJson }}{{ $parts = append $parts "worker" }}{{ end -}}
+{{- if include "celery-kit.autoscaledPools" . | fromJsonArray }}{{ $parts = append $parts "autoscaler" }}{{ end -}}
+{{- if .Values.flower.enabled }}{{ $parts = append $parts "flower" }}{{ end -}}
+{{- if or .Values.rabbitmq.enabled .Values.rabbitmq.external.metricsUrl }}{{ $parts = append $parts "rabbitmq" }}{{ end -}}
+{{- if and .Values.mysql.enabled .Values.mysql.exporter.enabled }}{{ $parts = append $parts "mysql" }}{{ end -}}
+{{- toJson $parts -}}
+{{- end -}}
+
+{{- /* The files of rules about what there is, as JSON, by component; those of `prometheus` are about its targets. */ -}}
+{{- define "celery-kit.rules" -}}
+{{- $files := dict -}}
+{{- range append (include "celery-kit.monitored" . | fromJsonArray) "prometheus" -}}
+{{- $path := printf "files/rules/%s.yaml" . -}}
+{{- with $.Files.Get $path }}{{ $_ := set $files (base $path | trimSuffix ".yaml") $path }}{{ end -}}
+{{- end -}}
+{{- toJson $files -}}
+{{- end -}}
+
+{{- /* Labels of what the operator of the user's Prometheus, or their Grafana, is to find, from (list . COMPONENT [MORE]). */ -}}
+{{- define "celery-kit.monitorLabels" -}}
+{{- $own := include "celery-kit.labels" (list (index . 0) (index . 1)) | fromYaml -}}
+{{- if gt (len .) 2 }}{{ $own = merge (index . 2) $own }}{{ end -}}
+{{- merge (deepCopy (index . 0).Values.monitoring.labels) $own | toYaml -}}
+{{- end -}}
+
+{{- /* What is read where, from (list . JOB PORT [PATH]): the job's name is what rules and dashboards look for. */ -}}
+{{- define "celery-kit.endpoint" -}}
+{{- $interval := int (index . 0).Values.monitoring.intervalSeconds -}}
+port: {{ index . 2 }}
+{{- if gt (len .) 3 }}
+path: {{ index . 3 }}
+{{- end }}
+interval: {{ $interval }}s
+scrapeTimeout: {{ max 1 (sub $interval 1) }}s
+relabelings:
+  - {targetLabel: job, replacement: {{ index . 1 }}}
+{{- end -}}
+
+{{- /* Labels by which a shared Prometheus tells this release's broker from others, as JSON. */ -}}
+{{- define "celery-kit.brokerLabels" -}}
+{{- $labels := deepCopy .Values.autoscaler.prometheusLabels -}}
+{{- if and (eq .Values.monitoring.mode "operator") .Values.rabbitmq.enabled -}}
+{{- $labels = merge $labels (dict "job" "kit-rabbitmq" "namespace" .Release.Namespace "service" (include "celery-kit.name" (list . "rabbitmq-headless"))) -}}
+{{- end -}}
+{{- toJson $labels -}}
+{{- end -}}
+
+{{- define "celery-kit.monitoringChecks" -}}
+{{- $mode := .Values.monitoring.mode -}}
+{{- range list "prometheus" "grafana" -}}
+{{- if and (ne $mode "bundled") (index $.Values .).enabled -}}
+{{- fail (printf "%s.enabled: must be false where monitoring.mode is %s" . $mode) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.grafana.enabled (not .Values.prometheus.enabled) (not .Values.grafana.prometheusUrl) -}}
+{{- fail "grafana.prometheusUrl: is required where prometheus.enabled is false; or set grafana.enabled to false" -}}
+{{- end -}}
+{{- end -}}

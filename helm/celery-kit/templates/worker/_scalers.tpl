@@ -1,0 +1,38 @@
+{{- /* What KEDA asks Prometheus about a pool, from (list . POOL). Where a series is missing or there twice, the answer is none, which holds. */ -}}
+{{- define "celery-kit.scalerQuery" -}}
+{{- $root := index . 0 -}}
+{{- $pool := index . 1 -}}
+{{- $matchers := list -}}
+{{- if $pool.autoscaled -}}
+{{- $matchers = list (printf "scale_target=%q" $pool.name) -}}
+{{- /* a Prometheus of the whole cluster knows other releases too */ -}}
+{{- if eq $root.Values.monitoring.mode "operator" -}}
+{{- $matchers = append $matchers (printf "namespace=%q,pod=~%q" $root.Release.Namespace (printf "%s-.+" (include "celery-kit.name" (list $root "autoscaler")))) -}}
+{{- end -}}
+max(autoscaler_desired_replicas{ {{- join "," $matchers -}} })
+{{- else -}}
+{{- $queues := list -}}
+{{- range $pool.queues }}{{ $queues = append $queues (regexQuoteMeta .) }}{{ end -}}
+{{- $matchers = list (printf "vhost=%s,queue=~%s" (include "celery-kit.vhost" $root | toRawJson) (join "|" $queues | toRawJson)) -}}
+{{- range $label, $value := include "celery-kit.brokerLabels" $root | fromJson -}}
+{{- $matchers = append $matchers (printf "%s=%s" $label (toRawJson $value)) -}}
+{{- end -}}
+{{- $series := printf "rabbitmq_detailed_queue_messages{%s}" (join "," $matchers) -}}
+sum({{ $series }}) and count({{ $series }}) == {{ len $pool.queues }}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+How an HPA, also that of KEDA, moves: the advice is smooth already and is followed at once. Else down to the most
+that was needed within the window, once in a cooldown; the limits are those of Kubernetes.
+*/ -}}
+{{- define "celery-kit.scalerBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+  policies:
+    - {type: Pods, value: {{ int .autoscale.maxWorkers }}, periodSeconds: 15}
+scaleDown:
+  stabilizationWindowSeconds: {{ .autoscaled | ternary 0 (min 3600 (ceil .autoscale.downWindowSeconds)) }}
+  policies:
+    - {type: Percent, value: 100, periodSeconds: {{ .autoscaled | ternary 15 (max 1 (min 1800 (ceil .autoscale.cooldownSeconds))) }}}
+{{- end -}}
