@@ -108,8 +108,8 @@ class Cluster:
 class Kit:
     """One release of the chart in a namespace of its own."""
 
-    def __init__(self, cluster: Cluster, helm: str, namespace: str) -> None:
-        self.cluster, self.helm, self.namespace = cluster, helm, namespace
+    def __init__(self, cluster: Cluster, helm: str, namespace: str, release: str = RELEASE) -> None:
+        self.cluster, self.helm, self.namespace, self.release = cluster, helm, namespace, release
         self._forwards: dict[tuple[str, int], tuple[subprocess.Popen[bytes], IO[bytes], int]] = {}
 
     def kubectl(self, *arguments: str, seconds: float = 60) -> str:
@@ -125,13 +125,13 @@ class Kit:
     def run_helm(self, *arguments: str, seconds: float = 60) -> str:
         return self.cluster.run(self.helm, *arguments, "-n", self.namespace, seconds=seconds)
 
-    def install(self, *flags: str) -> float:
+    def install(self, *flags: str, chart: Path = CHART) -> float:
         """`helm install --wait`; returns the seconds that it took."""
         self.cluster.namespace(self.namespace)
         began = time.monotonic()
         try:
             self.run_helm(
-                "install", RELEASE, str(CHART), "--wait", f"--timeout={INSTALL_SECONDS}s", *flags,
+                "install", self.release, str(chart), "--wait", f"--timeout={INSTALL_SECONDS}s", *flags,
                 seconds=INSTALL_SECONDS + 30,
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
@@ -150,7 +150,7 @@ class Kit:
         return "\n".join(said)
 
     def secret(self, component: str, key: str) -> str:
-        data = self.get("secret", f"{RELEASE}-{component}")["data"]
+        data = self.get("secret", f"{self.release}-{component}")["data"]
         return base64.b64decode(data[key]).decode()
 
     def address(self, component: str, port: int) -> str:
@@ -158,11 +158,13 @@ class Kit:
         held = self._forwards.get((component, port))
         if held and held[0].poll() is None:
             return f"127.0.0.1:{held[2]}"
+        if held:  # its pod is gone
+            _end(*held[:2])
         output = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         process = subprocess.Popen(
             [
                 self.cluster.tools["kubectl"], "-n", self.namespace, "port-forward", "--address=127.0.0.1",
-                f"service/{RELEASE}-{component}", f":{port}",
+                f"service/{self.release}-{component}", f":{port}",
             ],
             env=self.cluster.environment,
             stdout=output,

@@ -17,6 +17,7 @@ REGISTRY = os.environ.get("E2E_REGISTRY")  # where `make push` took the images f
 FLAGS = [
     *(["--set=grafana.enabled=false"] if ON_NODE else []),
     *(f"--set={part}.image.registry={REGISTRY}" for part in COMPONENTS if REGISTRY),
+    *os.environ.get("E2E_FLAGS", "").split(),  # for a cluster that is short of room, say
 ]
 
 

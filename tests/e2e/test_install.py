@@ -17,6 +17,7 @@ if not ON_NODE:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])
+@pytest.mark.behaviour("C12", "C36", "C37", "S1")
 def test_what_is_installed_proves_itself_and_leaves_only_what_it_says(fresh, tell, helm):
     kit = fresh(helm)
     tell(f"{helm} install --wait {' '.join(FLAGS)}: {kit.install(*FLAGS):.0f} s")

@@ -133,6 +133,7 @@ def judged(kit, accepted, watch):
     return ledger.count(accepted, attempts, set(), workers)
 
 
+@pytest.mark.behaviour("C14", "C20", "S5")
 def test_a_burst_brings_workers_and_takes_only_drained_ones_away(kit, tell):
     eventually(lambda: at_rest(kit), 180, "one worker and nothing to do")
     with Watch(kit) as watch:

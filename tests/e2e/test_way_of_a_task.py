@@ -15,6 +15,7 @@ DONE = 'sum(worker_task_finished_total{queue="default"})'
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.behaviour("C37")
 def test_a_post_ends_as_a_row_a_success_in_flower_and_a_metric_that_moved(kit):
     before = kit.prometheus(DONE) or 0
     answer = kit.gateway("/v1/tasks/task.echo", "POST", {"args": ["through the cluster"]}, Prefer="wait=50")
@@ -38,11 +39,13 @@ def flowers(kit, task):
     return answer.status == 200 and answer.json["state"] == "SUCCESS" and answer.json
 
 
+@pytest.mark.behaviour("S17")
 def test_the_gateway_lets_nobody_in_without_the_key(kit):
     answer = kit.ask("gateway", 8000, "/v1/tasks/task.echo", method="POST", body={"args": [1]})
     assert answer.status == 401
 
 
+@pytest.mark.behaviour("C18", "S15")
 def test_flower_lets_nobody_in_without_the_login(kit):
     assert kit.ask("flower", 5555, "/api/workers").status == 401
     assert kit.ask("flower", 5555, "/workers").status == 401

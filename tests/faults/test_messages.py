@@ -129,6 +129,7 @@ def starts(site):
     "Malformed messages are published past the gateway: not JSON, a pickle, an unknown task, a wrong body",
     "each ends among the dead letters or as a failure with a row; the worker lives, others are not disturbed",
 )
+@pytest.mark.behaviour("S12")
 def test_malformed(site, fault):
     site.start(workers=1)
     programs = site.processes()

@@ -1,0 +1,161 @@
+"""The kit for production, three brokers among it: what becomes of its tasks when pods go, one by one.
+
+One node carries it all, so the pods ask for next to nothing.
+"""
+
+import json
+import time
+import uuid
+from contextlib import suppress
+from subprocess import CalledProcessError
+
+import pytest
+
+from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.conftest import FLAGS
+from tests.e2e.load import Drain, Load, judged, settled
+
+pytestmark = pytest.mark.timeout(600)
+
+NOTHING = {"resources": {"requests": {"cpu": "1m", "memory": "64Mi"}}}
+VALUES = {
+    **dict.fromkeys(("gateway", "worker", "autoscaler", "flower", "rabbitmq", "prometheus"), NOTHING),
+    "mysql": NOTHING | {"exporter": NOTHING, "persistence": {"size": "8Gi"}},
+}
+
+
+@pytest.fixture(scope="module")
+def ha(cluster, tell, tmp_path_factory):
+    """The kit with ci/ha-values.yaml."""
+    values = tmp_path_factory.mktemp("ha") / "values.json"
+    values.write_text(json.dumps(VALUES))
+    kit = Kit(cluster, "helm4", f"e2e-{uuid.uuid4().hex[:6]}")
+    flags = ("--values", str(CHART / "ci/ha-values.yaml"), "--values", str(values), *FLAGS)
+    try:
+        tell(f"with ha-values.yaml ready in {kit.install(*flags):.0f} s")
+        yield kit
+    finally:
+        kit.close()
+        with suppress(CalledProcessError):
+            kit.run_helm("uninstall", RELEASE)
+        # brokers that go at once wait for each other, up to a minute and a half
+        kit.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+        cluster.remove_namespace(kit.namespace)
+
+
+def queues(kit):
+    """What the brokers say of the queues, by name."""
+    said = kit.kubectl(
+        "exec", f"{RELEASE}-rabbitmq-0", "-c", "rabbitmq", "--",
+        "rabbitmqctl", "--quiet", "--formatter=json", "list_queues", "name", "messages", "leader", "members",
+    )  # fmt: skip
+    return {queue["name"]: queue for queue in json.loads(said)}
+
+
+def pods(kit, component):
+    """The pods of a component that are not about to go."""
+    found = kit.get("pods", "-l", f"app.kubernetes.io/component={component}")["items"]
+    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def ready(kit, component):
+    """How many pods of a component serve."""
+    found = kit.get("pods", "-l", f"app.kubernetes.io/component={component}")["items"]
+    conditions = ({c["type"]: c["status"] for c in pod["status"].get("conditions", [])} for pod in found)
+    return sum(condition.get("Ready") == "True" for condition in conditions)
+
+
+def test_the_kit_for_production_proves_itself(ha):
+    assert "Succeeded" in ha.run_helm("test", RELEASE, seconds=200)
+
+
+@pytest.mark.behaviour("C16")
+def test_each_queue_of_tasks_is_kept_by_three_brokers(ha):
+    def members():
+        found = queues(ha)
+        return {len(found[name]["members"]) for name in ("default", "default.dlq")}
+
+    eventually(lambda: members() == {3}, 60, "three members of each queue")
+
+
+@pytest.mark.behaviour("C16")
+def test_the_broker_that_leads_goes_and_the_calls_are_answered_on(ha, tell):
+    eventually(lambda: settled(ha), 120, "all pods are ready")
+    leader = queues(ha)["default"]["leader"].partition("@")[2].partition(".")[0]
+    with Load(ha) as load:
+        began = time.time()
+        ha.kubectl("delete", "pod", leader, "--timeout=60s", seconds=70)
+        eventually(lambda: load.answers(began), 30, "an answer")
+        eventually(lambda: settled(ha), 120, "the broker is back")
+        back = time.time()
+        eventually(lambda: load.answers(back) > 5, 30, "answers with the broker back")
+    counts = judged(ha, load)
+    tell(
+        f"{leader} back after {back - began:.0f} s, longest time without an answer"
+        f" {load.longest_gap():.1f} s: {counts}, {dict(load.others)}"
+    )
+    assert counts.lost == 0
+    assert load.longest_gap() < back - began
+
+
+@pytest.mark.parametrize("component", ["mysql", "gateway", "worker", "prometheus", "autoscaler"])
+def test_a_pod_that_is_deleted_loses_no_task(ha, tell, component):
+    eventually(lambda: settled(ha), 120, "all pods are ready")
+    with Load(ha) as load:
+        began = time.time()
+        ha.kubectl("delete", "pod", pods(ha, component)[0], "--timeout=120s", seconds=130)
+        eventually(lambda: settled(ha), 120, "it is back")
+        back = time.time()
+        eventually(lambda: load.answers(back) > 5, 60, "answers with it back")
+    counts = judged(ha, load)
+    tell(f"{component} back after {back - began:.0f} s: {counts}, {dict(load.others)}")
+    assert counts.lost == 0
+    assert not load.others[500], "a task failed"
+
+
+@pytest.mark.behaviour("C23")
+def test_a_drain_takes_no_more_than_one_broker_at_once(ha, tell):
+    eventually(lambda: settled(ha), 120, "all pods are ready")
+    with Load(ha) as load:
+        with Drain(ha) as drain:
+            done = drain(20)
+            brokers, gateways = ready(ha, "rabbitmq"), ready(ha, "gateway")
+        tell(f"drained {'wholly' if done else 'as far as allowed'}: {brokers} brokers, {gateways} gateways")
+        assert brokers >= 2
+        eventually(lambda: settled(ha), 300, "all pods are ready again")
+        back = time.time()
+        eventually(lambda: load.answers(back) > 5, 60, "answers")
+    counts = judged(ha, load)
+    tell(f"{counts}, {dict(load.others)}")
+    assert counts.lost == 0
+
+
+@pytest.mark.behaviour("C16", "C38")
+def test_one_broker_installed_alone_becomes_three_with_its_messages_and_never_fewer_again(fresh, tell):
+    kit, chart = fresh("helm4"), CHART / "charts/rabbitmq"
+    flags = ("--set=resources.requests.cpu=1m", "--set=resources.requests.memory=64Mi")
+    kit.install(*flags, chart=chart)
+    login = (kit.secret("rabbitmq", "username"), kit.secret("rabbitmq", "password"))
+
+    def manage(method, path, body=None):
+        return kit.ask("rabbitmq", 15672, f"/api/{path}", method=method, body=body, login=login)
+
+    made = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
+    assert manage("PUT", "queues/%2F/kept", made).status == 201
+    message = {"properties": {}, "routing_key": "kept", "payload": "1", "payload_encoding": "string"}
+    assert manage("POST", "exchanges/%2F/amq.default/publish", message).json == {"routed": True}
+
+    def upgrade(replicas):
+        return kit.run_helm(
+            "upgrade", RELEASE, str(chart), *flags, f"--set=replicas={replicas}", "--wait", "--timeout=300s",
+            seconds=330,
+        )  # fmt: skip
+
+    began = time.time()
+    upgrade(3)
+    eventually(lambda: len(queues(kit)["kept"]["members"]) == 3, 90, "three members")
+    tell(f"one broker became three in {time.time() - began:.0f} s")
+    assert queues(kit)["kept"]["messages"] == 1
+    with pytest.raises(CalledProcessError) as refused:
+        upgrade(1)
+    assert "replicas: 1 is fewer than there are" in refused.value.stderr

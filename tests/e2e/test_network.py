@@ -1,0 +1,151 @@
+"""What the kit's pods really say to each other, beside what the NetworkPolicies allow.
+
+The network of our node enforces no policy, so that a wrong one shows here and not as a failure elsewhere.
+"""
+
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from tests.cluster.network import NODE_IP, POD_RANGE
+from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.conftest import ON_NODE
+from tests.e2e.test_scaling import ended, send
+from tests.network.connections import connections
+from tests.network.edges import ANY, COMPONENT, DNS, EVERY_POD, EVERYBODY, Edge, component_of, edges
+from tests.network.policies import Network, Pod
+
+DEPLOYMENT = f"{RELEASE}-worker-default"
+PODS = ip_network(POD_RANGE)
+OF_THE_NODE = {NODE_IP, str(PODS[1])}  # no policy keeps a node from its pods
+# edges that nothing here makes use of
+UNUSED = {
+    Edge("autoscaler", EVERYBODY, "443"): "here the API server listens on 6443",
+    Edge(EVERYBODY, "gateway", "8000"): "clients come by `kubectl port-forward` here, past the pods' network",
+    Edge("worker", "the internet", ANY): "is for what the user's tasks call; the example tasks call nobody",
+}
+
+
+@dataclass
+class Watch:
+    """All pods and connections that were seen, by a thread of its own."""
+
+    kit: object
+    pods: dict = field(default_factory=dict)  # by address
+    seen: set = field(default_factory=set)
+    before: set = field(default_factory=connections)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stop.wait(0.3):
+            try:
+                self.look()
+            except subprocess.SubprocessError as error:  # an API that does not answer now does so later
+                print("watch:", error)
+
+    def look(self):
+        for item in self.kit.get("pods")["items"]:
+            if address := item["status"].get("podIP"):
+                ports = {
+                    port["name"]: (port["protocol"], port["containerPort"])
+                    for container in item["spec"]["containers"]
+                    for port in container.get("ports", [])
+                }
+                pod = Pod(address, self.kit.namespace, item["metadata"]["labels"], ports)
+                self.pods[address] = pod
+        self.seen |= {c for c in connections() if self.is_ours(c) and not self.is_of_the_past(c)}
+
+    def is_ours(self, c):
+        return bool({c.source, c.destination} & self.pods.keys()) and c.source not in OF_THE_NODE
+
+    def is_of_the_past(self, c):
+        """Whether it is a pod's that was gone before anybody looked."""
+        return c in self.before and any(
+            ip_address(address) in PODS and address not in self.pods for address in (c.source, c.destination)
+        )
+
+    def forbidden(self, network):
+        """The connections that no policy allows."""
+        return {
+            (self.name(c.source), self.name(c.destination), c.port)
+            for c in self.seen
+            if not network.allows(self.party(c.source), self.party(c.destination), c.port, c.protocol)
+        }
+
+    def used(self):
+        """The edges that connections were made over."""
+        used = set()
+        for c in self.seen:
+            source, destination = (
+                component_of(p) if isinstance(p, Pod) else EVERYBODY for p in map(self.party, c[:2])
+            )
+            used.add(Edge(EVERY_POD if c.port == DNS else source, destination, str(c.port)))
+        return used
+
+    def party(self, address):
+        return self.pods.get(address, address)
+
+    def name(self, address):
+        return component_of(self.pods[address]) if address in self.pods else address
+
+
+def policies(kit):
+    return Network(kit.get("networkpolicies")["items"])
+
+
+def one_of_each(watch):
+    """A pod of each component that was seen."""
+    return {component_of(pod): pod for pod in watch.pods.values() if COMPONENT in pod.labels}.values()
+
+
+def workers(kit):
+    return [
+        item["metadata"]["name"]
+        for item in kit.get("pods", "-l", "celery-kit/pool=default")["items"]
+        if not item["metadata"].get("deletionTimestamp")
+    ]
+
+
+def at_rest(kit):
+    return len(workers(kit)) == 1 and kit.explained()["draining"] == 0
+
+
+@pytest.mark.skipif(not ON_NODE, reason="sees the connections of pods on this machine only")
+@pytest.mark.timeout(900)
+@pytest.mark.behaviour("C25", "S6", "S10")
+def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, tell):
+    network = policies(kit)
+    eventually(lambda: at_rest(kit), 300, "one worker")
+    with Watch(kit) as watch:
+        kit.kubectl("scale", f"deployment/{DEPLOYMENT}", "--replicas=2")  # for the autoscaler to drain
+        accepted = send(kit, [0.1] * 8)  # more would bring workers, which stay for a minute
+        eventually(lambda: ended(kit, accepted), 60, "the burst is done")
+        kit.run_helm("test", RELEASE, seconds=300)
+        assert kit.flower("/api/queues/length").status == 200
+
+        def never_used():
+            return edges(network, one_of_each(watch)) - watch.used() - UNUSED.keys()
+
+        eventually(lambda: not never_used(), 150, lambda: f"these edges are used: {never_used()}")
+        assert not UNUSED.keys() & watch.used()
+        assert UNUSED.keys() <= edges(network, one_of_each(watch))
+        assert watch.forbidden(network) == set()
+        tell(f"{len(watch.used())} edges used by {len(watch.seen)} connections, none of them forbidden")
+
+        on_purpose = f"import socket; socket.create_connection(('{RELEASE}-prometheus', 9090), 5)"
+        kit.kubectl("exec", workers(kit)[0], "--", "python", "-c", on_purpose)
+        eventually(lambda: watch.forbidden(network), 30, "the connection made on purpose is seen")
+        assert watch.forbidden(network) == {("worker", "prometheus", 9090)}
+    eventually(lambda: at_rest(kit), 120, "one worker again")

@@ -1,0 +1,210 @@
+"""`helm upgrade` and `helm rollback` of versions, images, values: what lasts, and what is not disturbed."""
+
+import json
+import subprocess
+import threading
+import time
+import uuid
+
+import pytest
+
+from tests.chart.previous import previous
+from tests.cluster.images import COMPONENTS, version
+from tests.cluster.node import Node
+from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.conftest import FLAGS, ON_NODE
+from tests.e2e.test_scaling import at_rest, ended, judged, send
+
+RESTRICTED = f"--values={CHART}/ci/restricted-values.yaml"
+DEPLOYMENT = f"{RELEASE}-worker-default"
+TASKS = 100
+SECONDS = 300
+QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "team"},
+    # a pod of which a container does not say what it takes is refused
+    "spec": {
+        "hard": {"requests.cpu": "4", "requests.memory": "6Gi", "limits.cpu": "40", "limits.memory": "20Gi"}
+    },
+}
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory, tell):
+    """The chart as its last version was, or, where history does not have it, as it is."""
+    try:
+        return previous(tmp_path_factory.mktemp("older"))
+    except LookupError as reason:
+        tell(f"upgrades begin from this version: {reason}")
+        return CHART
+
+
+@pytest.fixture(scope="module")
+def aged(cluster, older, tell):
+    """A kit of the last version, with the images of this one, in a namespace with a quota; by Helm 3."""
+    kit = Kit(cluster, "helm3", f"e2e-{uuid.uuid4().hex[:6]}")
+    cluster.namespace(kit.namespace)
+    try:
+        cluster.kubectl("apply", "-n", kit.namespace, "-f", "-", text=json.dumps(QUOTA))
+        tags = [f"--set={part}.image.tag={version()}" for part in COMPONENTS]
+        tell(f"the last version installed and ready in {kit.install(*FLAGS, *tags, chart=older):.0f} s")
+        yield kit
+    finally:
+        kit.close()
+        cluster.remove_namespace(kit.namespace)
+
+
+@pytest.fixture
+def other_tag():
+    """A tag under which the node has the very same images."""
+    if not ON_NODE:
+        pytest.skip("images are given another tag in the store of a node made here")
+    node, tag = Node(), "another"
+    names = {f"docker.io/celery-kit/{part}": part for part in COMPONENTS}
+    for name in names:
+        node.ctr("images", "tag", "--force", f"{name}:{version()}", f"{name}:{tag}")
+    yield tag
+    node.ctr("images", "remove", *(f"{name}:{tag}" for name in names))
+
+
+def uids(kit, *what):
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in kit.get(*what)["items"]}
+
+
+def secrets(kit):
+    return {
+        (item["metadata"]["name"], key): value
+        for item in kit.get("secrets", "-l", f"app.kubernetes.io/instance={RELEASE}")["items"]
+        for key, value in item["data"].items()
+    }
+
+
+def asked(kit, word):
+    """Have a word echoed, and its operation kept: an answer within the wait would leave none."""
+
+    def accepted():  # a forwarded port may still lead to a gateway that goes
+        answer = kit.gateway("/v1/tasks/task.echo", "POST", {"args": [word]}, Prefer="respond-async")
+        return answer.status == 202 and answer.json["id"]
+
+    return eventually(accepted, 60, "a task is accepted")
+
+
+def result(kit, task):
+    answer = kit.gateway(f"/v1/operations/{task}")
+    return answer.status == 200 and answer.json.get("result")
+
+
+@pytest.mark.behaviour("C11", "C12", "C38")
+def test_the_last_version_becomes_this_one_with_other_images_under_load_and_loses_nothing(
+    aged, other_tag, tell
+):
+    task = asked(aged, "before")
+    eventually(lambda: result(aged, task), 30, "the result")
+    kept, claims = secrets(aged), uids(aged, "pvc")
+    accepted = send(aged, [1.0] * TASKS)
+
+    tags = [f"--set={part}.image.tag={other_tag}" for part in COMPONENTS]
+    began = time.monotonic()
+    upgrade = threading.Thread(
+        target=lambda: said.append(
+            aged.run_helm(
+                *("upgrade", RELEASE, str(CHART), "--wait", f"--timeout={SECONDS}s"),
+                *(RESTRICTED, *FLAGS, *tags),
+                seconds=SECONDS + 30,
+            )
+        )
+    )
+    said = []
+    upgrade.start()
+    refused = 0
+    while upgrade.is_alive():
+        try:
+            answer = aged.gateway("/v1/tasks/task.sleep", "POST", {"kwargs": {"seconds": 0.1}})
+            accepted |= {answer.json["id"]: time.time()} if answer.status in {200, 202} else {}
+        except (OSError, AssertionError, subprocess.CalledProcessError):
+            refused += 1  # the port-forward ends with the gateway's old pod
+        upgrade.join(timeout=1)
+    assert said, aged.state()
+    tell(f"upgraded in {time.monotonic() - began:.0f} s under load, {refused} requests met no gateway")
+
+    images = {
+        container["image"]
+        for pod in aged.get("pods", "-l", "app.kubernetes.io/component in (gateway, worker)")["items"]
+        if not pod["metadata"].get("deletionTimestamp")
+        for container in pod["spec"]["containers"]
+    }
+    assert {image.rpartition(":")[2] for image in images} == {other_tag}
+    eventually(lambda: ended(aged, accepted), 240, "all tasks are done")
+    counts = judged(aged, accepted, None)
+    tell(f"done {counts.done}, lost {counts.lost}, twice {counts.run_twice}, cut {counts.interrupted}")
+    assert (counts.done, counts.lost) == (len(accepted), 0)
+
+    assert kept.items() <= secrets(aged).items()
+    assert claims
+    assert claims.items() <= uids(aged, "pvc").items()
+    assert eventually(lambda: result(aged, task), 30, "the old result") == "before"
+
+
+def workers(kit):
+    """Each worker's start: another uid or a restart would be another."""
+    return {
+        pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in kit.get("pods", "-l", "app.kubernetes.io/component=worker")["items"]
+        if not pod["metadata"].get("deletionTimestamp") and pod["status"].get("containerStatuses")
+    }
+
+
+@pytest.mark.behaviour("C8", "C9", "C31", "C38")
+def test_a_new_threshold_restarts_no_worker_and_resets_no_number_on_both_helms(aged, kit, tell):
+    began = time.monotonic()
+    before = {}
+    for one in (aged, kit):
+        eventually(lambda one=one: at_rest(one), 180, "one worker and nothing to do")
+        send(one, [20] * 16)  # wants two workers, for longer than the rest takes
+        eventually(lambda one=one: len(workers(one)) == 2, 60, "two workers")
+        before[one] = workers(one), int(threshold(one))
+    for one, (started, old) in before.items():
+        new = ("--set", f"worker.autoscale.targetBacklogPerWorker={old + 3}")
+        one.run_helm("upgrade", RELEASE, str(CHART), "--reset-then-reuse-values", *new, seconds=120)
+        assert one.get("deployment", DEPLOYMENT)["spec"]["replicas"] == 2
+        assert workers(one) == started
+    for one, (started, old) in before.items():
+        eventually(lambda one=one, new=old + 3: threshold(one) == new, 150, "the new threshold")
+        tell(f"{one.helm}: a new threshold took effect within {time.monotonic() - began:.0f} s")
+        config = one.get("configmap", f"{RELEASE}-autoscaler")["data"]
+        one.run_helm("rollback", RELEASE, seconds=120)
+        assert one.get("configmap", f"{RELEASE}-autoscaler")["data"] != config
+        left = workers(one)
+        assert left
+        assert left.items() <= started.items()
+
+
+def threshold(kit):
+    return kit.explained()["settings"]["targetBacklogPerWorker"]
+
+
+@pytest.mark.behaviour("C38")
+def test_a_rollback_brings_the_last_version_back_which_works_on(aged, tell):
+    kept = secrets(aged)
+    began = time.monotonic()
+    aged.run_helm("rollback", RELEASE, "1", "--wait", f"--timeout={SECONDS}s", seconds=SECONDS + 30)
+    tell(f"rolled back to the last version in {time.monotonic() - began:.0f} s")
+    task = asked(aged, "back")
+    assert eventually(lambda: result(aged, task), 60, "the result") == "back"
+    assert kept.items() <= secrets(aged).items()
+
+
+@pytest.mark.behaviour("C11")
+def test_what_was_uninstalled_comes_back_with_its_secrets_and_data(aged, tell):
+    task = asked(aged, "kept")
+    eventually(lambda: result(aged, task), 30, "the result")
+    before = secrets(aged)
+    aged.run_helm("uninstall", RELEASE, "--wait", seconds=SECONDS)
+    aged.close()
+    tell(f"installed again, on the old volumes, in {aged.install(RESTRICTED, *FLAGS):.0f} s")
+    assert secrets(aged) == before
+    assert eventually(lambda: result(aged, task), 30, "the old result") == "kept"
+    new = asked(aged, "again")
+    assert eventually(lambda: result(aged, new), 60, "the result") == "again"
