@@ -47,12 +47,21 @@ format: .venv/ready ## rewrite the code as the formatter wants it
 
 docs: .venv/ready ## rewrite the generated pages
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/changes.py
+	$(BIN)/python docs/values.py
+	$(BIN)/python docs/behaviours.py
 	$(BIN)/python monitoring/dashboards.py
+	cp monitoring/rules/*.yaml helm/celery-kit/files/rules/
+	cp monitoring/dashboards/*.json helm/celery-kit/files/dashboards/
+
+manifests: .venv/ready ## rewrite k8s/ from the chart
+	$(BIN)/python -m tests.cluster helm
+	$(BIN)/python -m k8s.render
 
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
-.PHONY: help setup demo up down lint test format docs pin faults bench-waits
+.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits
 
 COMPONENTS := gateway worker autoscaler flower
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -85,7 +85,7 @@ def test_a_key_of_the_autoscaler_refuses_what_it_cannot_be(path):
     section: Any = text
     for key in path[:-1]:
         section = section.setdefault(key, {})
-    section[path[-1]] = {"no": "such"}
+    section[path[-1]] = {"no": ["such"]}
     with pytest.raises(config.ConfigError) as refused:
         config.parse(msgspec.yaml.encode(text))
     assert str(refused.value).startswith(".".join(path))
@@ -136,6 +136,7 @@ BAD_VALUES = [
     ("port", 65536, "port", "<= 65535"),
     ("prometheusUrl", "h:1", "prometheusUrl", "must look like http://HOST:PORT"),
     ("prometheusUrl", "http://h:65536", "prometheusUrl", "must look like http://HOST:PORT"),
+    ("prometheusLabels", {"no-label": "x"}, "prometheusLabels", "matching regex"),
     ("actuator", PROCESSES | {"kind": "magic"}, "actuator.kind", "known are processes, kubernetes"),
     ("actuator", PROCESSES | {"command": []}, "actuator.command", "length >= 1"),
     ("actuator", PROCESSES | {"ports": {"from": 2, "to": 1}}, "actuator.ports", "from (2) must not be above"),

@@ -1,26 +1,38 @@
 """The documentation says what the code does: settings, reasons, ports, links, commands."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from autoscaler.model import Reason
 from celerykit.settings import Settings
 from local.ports import Ports
 from local.run import Run
 from local.stores import RabbitMQ
+from tests.chart.render import CHART, SUBCHARTS
+from tests.pages import NO_COMMANDS, NOT_RUN, blocks
+from tests.pages import PAGES as COMMANDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("helm/**/*.md"),
+    *ROOT.glob("k8s/**/*.md"),
+]
 
 
-def test_every_setting_is_in_the_page_of_settings():
+@pytest.mark.behaviour("C5")
+@pytest.mark.parametrize("made_by", ["settings.py", "values.py"])
+def test_every_setting_and_value_is_in_its_page(made_by):
     check = subprocess.run(
-        [sys.executable, ROOT / "docs" / "settings.py", "--check"],
+        [sys.executable, ROOT / "docs" / made_by, "--check"],
         capture_output=True,
         text=True,
         check=False,
@@ -51,6 +63,53 @@ def test_links_between_pages_lead_somewhere(page):
 def test_make_verbs_that_are_named_exist(page):
     verbs = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make (\w+)`", page.read_text())) <= verbs
+
+
+def test_a_command_that_no_test_runs_says_why():
+    assert len(COMMANDS) == 4
+    for block in (block for page in COMMANDS for block in blocks(page)):
+        run = block.info in ("sh", "sh last")
+        assert run or NOT_RUN.fullmatch(block.info) or block.info in NO_COMMANDS, block
+
+
+def known_values():
+    """Every key of the values, and every map above one."""
+    made = runpy.run_path(str(ROOT / "docs" / "values.py"))
+    files = {"": CHART / "values.yaml"} | {
+        name: CHART / "charts" / name / "values.yaml" for name in SUBCHARTS
+    }
+    found = {
+        key.path for name, file in files.items() for key in made["keys"](file, f"{name}." if name else "")
+    }
+    return found | {path.rpartition(".")[0] for path in found}
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs" / "tls.md", *COMMANDS[:3]], ids=lambda p: p.name
+)
+def test_values_that_are_named_exist(page):
+    known = known_values()
+    parts = "|".join({path.partition(".")[0] for path in known} - {""})
+    for named in re.findall(
+        rf"(?:`|--set(?:-json)?[ =]'?)((?:{parts})(?:\.\w+)+)(?=[`=:])", page.read_text()
+    ):
+        # the page of values tells of an image and of resources in one line
+        in_one_line = re.sub(r"(image|resources)\..*", r"\1", named)
+        of_any_pool = re.sub(r"^worker\.pools\.\w+\.(?!queues)", "worker.", in_one_line)
+        assert of_any_pool in known, named
+
+
+def test_the_database_takes_as_many_connections_as_the_defaults_need():
+    told = re.search(r"`mysql.maxConnections`, (\d+) .* the defaults need (\d+)", COMMANDS[1].read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    worker = values["worker"]
+    needed = (
+        worker["autoscale"]["maxWorkers"] * worker["concurrency"] * 2 + values["gateway"]["replicas"] * 6 + 3
+    )
+    allowed = yaml.safe_load((CHART / "charts" / "mysql" / "values.yaml").read_text())["maxConnections"]
+    assert told
+    assert (int(told[1]), int(told[2])) == (allowed, needed)
+    assert needed * 2 < allowed  # in a rollout, both those that go and those that come
 
 
 def test_the_repository_names_no_package_registry():
