@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.chart.cases import CASES
 from tests.chart.render import GIVEN
 
 
@@ -26,3 +27,12 @@ def test_there_is_always_a_login(kit):
 def test_flower_only_looks_on_unless_told_otherwise(kit):
     variables = {v["name"]: v.get("value") for v in kit.container("kit-flower/flower")["env"]}
     assert variables["CELERYKIT_FLOWER_READ_ONLY"] == "true"
+
+
+@pytest.mark.behaviour("S8")
+@pytest.mark.parametrize("read_only", [True, False])
+def test_flower_has_the_databases_login_only_where_it_may_do_more_than_look(helm, read_only):
+    objects = helm.render(GIVEN, CASES["tls"], {"flower": {"readOnly": read_only}})
+    given = {v["name"] for v in objects.container("kit-flower/flower")["env"] if "_DATABASE_" in v["name"]}
+    login = {"CELERYKIT_DATABASE_USERNAME", "CELERYKIT_DATABASE_PASSWORD", "CELERYKIT_DATABASE_CA_FILE"}
+    assert given == {"CELERYKIT_DATABASE_URL"} | (set() if read_only else login)

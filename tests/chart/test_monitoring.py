@@ -224,6 +224,14 @@ def test_the_operator_gets_the_rules_unchanged(operated):
     }
 
 
+@pytest.mark.parametrize(("case", "kind"), [("default", "ConfigMap"), ("operator", "PrometheusRule")])
+def test_alerts_link_to_where_the_runbook_is(helm, case, kind):
+    page = "https://wiki.example/runbook"
+    text = str(helm.render(GIVEN, CASES[case], {"monitoring": {"runbookUrl": page}}).of(kind))
+    assert f"{page}#kitqueuestuck" in text
+    assert "docs/runbook.md" not in text
+
+
 @pytest.mark.behaviour("C29")
 @pytest.mark.parametrize("case", ["default", "operator"])
 def test_dashboards_reach_grafana_unchanged_and_fit_into_a_configmap(helm, case):

@@ -124,8 +124,7 @@
 {{- end }}
 {{- end -}}
 
-{{- /* The variables of every program that speaks Celery. */ -}}
-{{- define "celery-kit.storeVariables" -}}
+{{- define "celery-kit.brokerVariables" -}}
 - name: CELERYKIT_BROKER_URL
   value: {{ include "celery-kit.brokerUrl" . }}
 {{ include "celery-kit.secretVariable" (list "CELERYKIT_BROKER_USERNAME" (include "celery-kit.rabbitmqSecret" .) "username") }}
@@ -134,6 +133,11 @@
 - name: CELERYKIT_BROKER_CA_FILE
   value: {{ include "celery-kit.caFile" "rabbitmq" }}
 {{- end }}
+{{- end -}}
+
+{{- /* The variables of a program that sends or runs tasks. */ -}}
+{{- define "celery-kit.storeVariables" -}}
+{{ include "celery-kit.brokerVariables" . }}
 {{ include "celery-kit.databaseVariables" . }}
 {{- end -}}
 

@@ -19,6 +19,12 @@
 {{- toJson $files -}}
 {{- end -}}
 
+{{- /* A file of rules, from (list . PATH). */ -}}
+{{- define "celery-kit.rulesText" -}}
+{{- $page := "docs/runbook.md" -}}
+{{- (index . 0).Files.Get (index . 1) | replace $page ((index . 0).Values.monitoring.runbookUrl | default $page) -}}
+{{- end -}}
+
 {{- /* Labels of what the operator of the user's Prometheus, or their Grafana, is to find, from (list . COMPONENT [MORE]). */ -}}
 {{- define "celery-kit.monitorLabels" -}}
 {{- $own := include "celery-kit.labels" (list (index . 0) (index . 1)) | fromYaml -}}
