@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler import config as configuration
 from autoscaler.actuators import ActuationError, Actuator
-from autoscaler.config import Config, ConfigError, Mode, Pool
+from autoscaler.config import Config, ConfigError, Kubernetes, Mode, Pool
 from autoscaler.decide import decide, watch
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Fleet, Observation, Reason, State
@@ -77,7 +77,14 @@ class Loop:
         self.latest: dict[str, Tick] = {}
         self.unseen: dict[str, str] = {}  # pools whose workers were never seen, and why
         self.changes: dict[str, deque[Tick]] = {}
-        self.metrics = Metrics(registry, file.current.mode, lambda: self.latest, lambda: actuator.leading)
+        where = file.current.actuator
+        self.metrics = Metrics(
+            registry,
+            file.current.mode,
+            lambda: self.latest,
+            lambda: actuator.leading,
+            where if isinstance(where, Kubernetes) else None,
+        )
         self._prometheus = prometheus
         self._actuator = actuator
         self._clock = clock

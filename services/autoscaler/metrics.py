@@ -8,7 +8,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from autoscaler.config import Autoscale, Mode
+from autoscaler.config import Autoscale, Kubernetes, Mode
 from autoscaler.model import Action, Decision, Estimate, Reason
 
 
@@ -36,7 +36,6 @@ class Tick:
 
 
 _GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
-    "desired_replicas": ("Workers that shall be there", lambda tick: tick.decision.workers),
     "desired_replicas_unclamped": ("Workers that the policy asks for", lambda tick: tick.unclamped),
     "current_replicas": (
         "Workers that are there, with those that drain",
@@ -68,7 +67,11 @@ _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
 
 
 class Metrics:
-    """All metrics of one autoscaler. `ticks` gives the latest tick of each pool at every scrape."""
+    """All metrics of one autoscaler. `ticks` gives the latest tick of each pool at every scrape.
+
+    On Kubernetes the number that KEDA or an HPA may follow bears its Deployment: the Prometheus that these
+    ask may know a pool of the same name of another release.
+    """
 
     def __init__(
         self,
@@ -76,8 +79,10 @@ class Metrics:
         mode: Mode,
         ticks: Callable[[], Mapping[str, Tick]],
         leading: Callable[[], bool],
+        kubernetes: Kubernetes | None = None,
     ) -> None:
         self._ticks = ticks
+        self._kubernetes = kubernetes
         self.registry = registry
         self.decisions = Counter(
             "autoscaler_decisions",
@@ -123,6 +128,7 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Show the latest tick of the pools that there are."""
+        yield self._desired()
         for name, (text, value) in _GAUGES.items():
             family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
             for pool, tick in self._ticks().items():
@@ -133,3 +139,14 @@ class Metrics:
             for pool, tick in self._ticks().items():
                 family.add_metric([pool, "backlog"], value(tick))
             yield family
+
+    def _desired(self) -> Metric:
+        kubernetes = self._kubernetes
+        labels = ["scale_target", *(("deployment", "deployment_namespace") if kubernetes else ())]
+        family = GaugeMetricFamily(
+            "autoscaler_desired_replicas", "Workers that shall be there", labels=labels
+        )
+        for pool, tick in self._ticks().items():
+            more = (kubernetes.deployments[pool], kubernetes.namespace) if kubernetes else ()
+            family.add_metric([pool, *more], tick.decision.workers)
+        return family

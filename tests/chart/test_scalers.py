@@ -5,13 +5,40 @@ import re
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from autoscaler.config import parse
+from autoscaler.metrics import Metrics, Tick
+from autoscaler.model import Action, Decision, Estimate, Observation, Reason
 from tests.chart.cases import CASES
 from tests.chart.render import CHART, GIVEN
 
 PAGE = CHART.parents[1] / "docs" / "autoscaler.md"
 
+LONG = "r" * 53  # as long as Helm lets a release's name be
+POOL = "celery-kit/pool"
+HOLD = (Action.HOLD, Reason.DEADBAND)
+OWN_ADVICE = {"deployment": "kit-worker-default", "deployment_namespace": "team"}
 BOUNDS = {"minWorkers": 2, "maxWorkers": 7}
+
+
+def asked_of(query):
+    """The metric whose greatest a query asks for, and the labels that it has to have."""
+    selector = promql_parser.parse(query).expr
+    assert all(str(matcher.op) == str(promql_parser.MatchOp.Equal) for matcher in selector.matchers.matchers)
+    return selector.name, {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+
+
+def shown_by(file):
+    """The labels of what an autoscaler with this configuration advises about the pool `default`."""
+    config = parse(file.encode())
+    asked = Estimate(Observation())
+    tick = Tick(0, config.worker.pools["default"].autoscale, asked, Decision(1, *HOLD, ""), 0)
+    registry = CollectorRegistry()
+    Metrics(registry, config.mode, lambda: {"default": tick}, lambda: True, config.actuator)
+    (family,) = (f for f in registry.collect() if f.name == "autoscaler_desired_replicas")
+    (sample,) = family.samples
+    return sample.labels
 
 
 def by(scaler, mode="advise", **autoscale):
@@ -69,13 +96,14 @@ def test_each_scales_the_deployment_of_its_own_pool(helm, scaler, spec):
 
 def test_advice_is_a_number_of_workers_and_is_followed_one_to_one(helm):
     keda = trigger(helm.render(by("keda")))
-    assert keda["metadata"]["query"] == 'max(autoscaler_desired_replicas{scale_target="default"})'
+    labels = OWN_ADVICE | {"scale_target": "default"}
+    assert asked_of(keda["metadata"]["query"]) == ("autoscaler_desired_replicas", labels)
     assert (keda["metricType"], keda["metadata"]["threshold"]) == ("AverageValue", "1")
     external = hpa(helm.render(by("hpa")))["metrics"][0]["external"]
     assert external == {
         "metric": {
             "name": "autoscaler_desired_replicas",
-            "selector": {"matchLabels": {"scale_target": "default"}},
+            "selector": {"matchLabels": labels},
         },
         "target": {"type": "AverageValue", "averageValue": "1"},
     }
@@ -107,12 +135,29 @@ def test_a_prometheus_of_many_releases_is_asked_for_this_one(helm):
     by_keda = {"worker": {"autoscale": {"scaler": "keda"}}}
     backlog = trigger(helm.render(CASES["operator"], by_keda))["metadata"]["query"]
     assert backlog.count('namespace="team",service="kit-rabbitmq-headless"') == 2
-    advice = trigger(helm.render(CASES["operator"], by_keda, {"autoscaler": {"mode": "advise"}}))
-    assert advice["metadata"]["query"] == (
-        'max(autoscaler_desired_replicas{scale_target="default",namespace="team",pod=~"kit-autoscaler-.+"})'
+    promql_parser.parse(backlog)
+
+
+@pytest.mark.behaviour("C30")
+@pytest.mark.parametrize("release", ["kit", "other", LONG])
+@pytest.mark.parametrize("case", ["default", "external", "operator", "no monitoring"])
+def test_the_advice_that_is_followed_is_that_of_the_releases_own_autoscaler(helm, release, case):
+    follow = CASES[case], {"autoscaler": {"mode": "advise"}}
+    objects = helm.render(*follow, {"worker": {"autoscale": {"scaler": "keda"}}}, release=release)
+    (scaled,) = (o["spec"] for o in objects.of("ScaledObject") if o["metadata"]["labels"][POOL] == "default")
+    (file,) = (data for o in objects.of("ConfigMap") if (data := o["data"].get("autoscaler.yaml")))
+    advised = shown_by(file)
+    assert advised["deployment"] == scaled["scaleTargetRef"]["name"]
+    query = scaled["triggers"][0]["metadata"]["query"]
+    assert asked_of(query) == ("autoscaler_desired_replicas", advised)
+    native = helm.render(*follow, {"worker": {"autoscale": {"scaler": "hpa"}}}, release=release)
+    (spec,) = (
+        o["spec"] for o in native.of("HorizontalPodAutoscaler") if o["metadata"]["labels"][POOL] == "default"
     )
-    for query in (backlog, advice["metadata"]["query"]):
-        promql_parser.parse(query)
+    selector = spec["metrics"][0]["external"]["metric"]["selector"]["matchLabels"]
+    assert selector == advised
+    # longer ones are no values of labels in Kubernetes
+    assert all(len(value) <= 63 for value in selector.values())
 
 
 def test_missing_data_holds_the_number(helm):
@@ -188,10 +233,11 @@ def test_the_adapters_rules_in_the_documentation_serve_what_an_hpa_asks_for(helm
     rules = {rule["seriesQuery"]: rule["metricsQuery"] for rule in yaml.safe_load(block)["rules"]["external"]}
     for mode in ("advise", "off"):
         metric = hpa(helm.render(by("hpa", mode)))["metrics"][0]["external"]["metric"]
-        (label,) = [*metric["selector"].get("matchLabels", {})] or [
+        labels = [*metric["selector"].get("matchLabels", {})] or [
             expression["key"] for expression in metric["selector"]["matchExpressions"]
         ]
         query = rules[metric["name"]]
-        assert query.endswith(f" by ({label})")
-        filled = query.replace("<<.Series>>", metric["name"]).replace("<<.LabelMatchers>>", f'{label}="x"')
+        assert set(re.search(r" by \((.+)\)$", query)[1].split(", ")) == set(labels)
+        matchers = ",".join(f'{label}="x"' for label in labels)
+        filled = query.replace("<<.Series>>", metric["name"]).replace("<<.LabelMatchers>>", matchers)
         promql_parser.parse(filled)

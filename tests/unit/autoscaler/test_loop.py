@@ -288,6 +288,27 @@ async def test_readiness_follows_the_first_decision(bench: Bench, get: Any) -> N
     assert b'component="autoscaler"' in scraped.body
 
 
+async def test_on_kubernetes_the_number_bears_its_deployment_and_no_other_metric_does(
+    bench: Bench,
+) -> None:
+    bench.write(
+        actuator={
+            "kind": "kubernetes",
+            "namespace": "team",
+            "lease": "kit-autoscaler",
+            "deployments": {"default": "kit-worker-default"},
+        }
+    )
+    bench.loop = Loop(
+        ConfigFile(bench.path), bench.prometheus, bench.actuator, CollectorRegistry(), clock=lambda: bench.now
+    )
+    bench.fake.backlog(25)
+    await bench.tick()
+    own = {"deployment": "kit-worker-default", "deployment_namespace": "team"}
+    assert bench.metric("desired_replicas", scale_target="default", **own) == 3
+    assert bench.metric("current_replicas", scale_target="default") is not None
+
+
 async def test_workers_that_cannot_be_seen_hold_what_was_seen_last_and_say_why(
     bench: Bench, get: Any
 ) -> None:

@@ -1,13 +1,18 @@
+{{- /* What the advice about a pool bears by itself, from (list . POOL), as JSON: a Prometheus may know other releases too. */ -}}
+{{- define "celery-kit.adviceLabels" -}}
+{{- $root := index . 0 -}}
+{{- $name := (index . 1).name -}}
+{{- dict "scale_target" $name "deployment" (include "celery-kit.poolName" (list $root $name)) "deployment_namespace" $root.Release.Namespace | toJson -}}
+{{- end -}}
+
 {{- /* What KEDA asks Prometheus about a pool, from (list . POOL). Where a series is missing or there twice, the answer is none, which holds. */ -}}
 {{- define "celery-kit.scalerQuery" -}}
 {{- $root := index . 0 -}}
 {{- $pool := index . 1 -}}
 {{- $matchers := list -}}
 {{- if $pool.autoscaled -}}
-{{- $matchers = list (printf "scale_target=%q" $pool.name) -}}
-{{- /* a Prometheus of the whole cluster knows other releases too */ -}}
-{{- if eq $root.Values.monitoring.mode "operator" -}}
-{{- $matchers = append $matchers (printf "namespace=%q,pod=~%q" $root.Release.Namespace (printf "%s-.+" (include "celery-kit.name" (list $root "autoscaler")))) -}}
+{{- range $label, $value := include "celery-kit.adviceLabels" . | fromJson -}}
+{{- $matchers = append $matchers (printf "%s=%q" $label $value) -}}
 {{- end -}}
 max(autoscaler_desired_replicas{ {{- join "," $matchers -}} })
 {{- else -}}
