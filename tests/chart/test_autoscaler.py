@@ -1,12 +1,14 @@
 """The autoscaler: its file is one that it accepts, and its rights are those it needs."""
 
+import subprocess
+
 import msgspec
 import pytest
 import yaml
 
 from autoscaler.config import parse
 from tests.chart.cases import CASES
-from tests.chart.render import GIVEN
+from tests.chart.render import CHART, GIVEN
 
 MODES = ("act", "dryRun", "advise")
 
@@ -15,6 +17,12 @@ MODES = ("act", "dryRun", "advise")
 @pytest.mark.behaviour("C31")
 def test_the_autoscaler_accepts_its_file(helm, case):
     parse(helm.render(CASES[case]).data("kit-autoscaler")["autoscaler.yaml"].encode())
+
+
+def test_it_accepts_a_namespace_of_digits(helm):
+    file = ["--namespace", "123", "--show-only", "templates/autoscaler/configmap.yaml"]
+    text = subprocess.run([helm.program, "template", "kit", CHART, *file], capture_output=True, check=True)
+    parse(yaml.safe_load(text.stdout)["data"]["autoscaler.yaml"].encode())
 
 
 @pytest.mark.behaviour("C31")

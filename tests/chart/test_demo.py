@@ -32,11 +32,11 @@ def test_there_is_no_demo_unless_it_is_asked_for(kit):
     assert not kit.of("Job")
 
 
-def test_it_ends_by_itself_and_is_cleared_away(helm):
+def test_it_ends_by_itself_and_stays_so_that_nothing_makes_it_again(helm):
     spec = job(helm.render(GIVEN, ON, {"demo": {"minutes": 2.5}}))["spec"]
     assert spec["activeDeadlineSeconds"] == 2.5 * 60 + 900
     assert spec["backoffLimit"] == 0
-    assert spec["ttlSecondsAfterFinished"] > 0
+    assert "ttlSecondsAfterFinished" not in spec
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 

@@ -210,6 +210,34 @@ def test_monitors_find_each_pod_once_and_by_a_port_that_it_has(operated):
             assert [endpoint["port"] in [p["name"] for p in s["spec"]["ports"]] for s in found] == [True], job
 
 
+@pytest.mark.behaviour("C25")
+def test_pods_that_are_named_as_a_server_are_reached_at_any_port_and_addresses_at_the_urls(helm):
+    pods = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    address = {"ipBlock": {"cidr": "10.5.0.0/16"}}
+    at_its_port = [{"protocol": "TCP", "port": 80}]
+
+    def ways(*peers):
+        """To a Prometheus whose Service has port 80, as its pods may not."""
+        objects = helm.render(
+            GIVEN,
+            CASES["operator"],
+            {"autoscaler": {"prometheusUrl": "http://prometheus.monitoring"}},
+            {"networkPolicy": {"servers": {"prometheus": list(peers), "apiServer": [pods]}}},
+        )
+        egress = objects.get("NetworkPolicy", "kit-autoscaler")["spec"]["egress"]
+        api = {"to": [pods], "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)]}
+        assert api in egress
+        return [rule for rule in egress if rule != api and not at_workers(rule)]
+
+    def at_workers(rule):
+        return rule.get("ports") == [{"protocol": "TCP", "port": 8001}]
+
+    assert ways() == [{"ports": at_its_port}]
+    assert ways(address) == [{"to": [address], "ports": at_its_port}]
+    assert ways(pods) == [{"to": [pods]}]
+    assert ways(pods, address) == [{"to": [address], "ports": at_its_port}, {"to": [pods]}]
+
+
 def test_a_workers_series_bear_their_pool_with_the_operator_too(operated):
     (rule,) = (labels["pool"] for *_, labels in monitors_of(operated) if "pool" in labels)
     assert rule["sourceLabels"] == ["__meta_kubernetes_pod_label_celery_kit_pool"]
@@ -217,10 +245,15 @@ def test_a_workers_series_bear_their_pool_with_the_operator_too(operated):
     assert worker["spec"]["template"]["metadata"]["labels"]["celery-kit/pool"] == "mail"
 
 
-def test_the_operator_gets_the_rules_unchanged(operated):
+def test_the_operator_gets_the_rules_with_only_the_own_autoscaler_to_be_missed(operated):
     rules = {o["metadata"]["name"]: o["spec"] for o in operated.of("PrometheusRule")}
+    own = 'deployment=~"kit-worker-default|kit-worker-mail",deployment_namespace="team"'
+    files = {f"kit-{path.stem}": path.read_text() for path in MONITORING.glob("rules/*.yaml")}
+    absent = "absent(autoscaler_desired_replicas)"
+    assert absent in files["kit-autoscaler"]
     assert rules == {
-        f"kit-{path.stem}": yaml.safe_load(path.read_text()) for path in MONITORING.glob("rules/*.yaml")
+        name: yaml.safe_load(text.replace(absent, f"absent(autoscaler_desired_replicas{{{own}}})"))
+        for name, text in files.items()
     }
 
 

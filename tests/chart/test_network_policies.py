@@ -1,10 +1,11 @@
 """NetworkPolicies: all is denied but the edges in the table of docs/security.md."""
 
 import pytest
+import yaml
 
 from tests.chart.cases import CASES, NOT_BUNDLED
-from tests.chart.render import GIVEN
-from tests.network.edges import COMPONENT, DNS, OUTSIDE, component_of, edges, promised, values_of
+from tests.chart.render import CHART, GIVEN
+from tests.network.edges import COMPONENT, DNS, OUTSIDE, Edge, component_of, edges, promised, values_of
 from tests.network.policies import Network, Pod
 
 NAMESPACE = "team"
@@ -23,6 +24,7 @@ COMPLETED = {
             }
         }
     },
+    "rabbitmq.external.tls.enabled=true": {"rabbitmq": {"external": {"managementUrl": "https://b:15671"}}},
     "mysql.enabled=false": {"mysql": CASES["external"]["mysql"]},
     "prometheus.enabled=false": NOT_BUNDLED,
 }
@@ -56,12 +58,65 @@ def test_the_table_has_each_edge_that_the_defaults_allow_and_no_other(helm):
     assert allowed(helm.render(GIVEN)) == {row.edge for row in promised() if not row.values}
 
 
+VALUES = sorted({row.values for row in promised() if row.values})
+GIVEN_VALUES = {name: case for name, case in CASES.items() if name != "open"} | {
+    file.name: yaml.safe_load(file.read_text()) for file in (CHART / "ci").iterdir()
+}
+# what a case allows by rules of the user's own
+OWN_RULES = {"closed": {Edge("gateway", "everybody", "8443")}}
+
+
+def render(helm, *settings):
+    """The chart with settings of the table's last column, and with what these take beside them."""
+    completed = [COMPLETED.get(setting, {}) for setting in settings]
+    return helm.render(GIVEN, *completed, *map(values_of, settings))
+
+
 @pytest.mark.behaviour("C25", "S6")
-@pytest.mark.parametrize("values", sorted({row.values for row in promised() if row.values}))
-def test_the_table_has_each_edge_that_a_value_adds_and_no_other(helm, values):
-    objects = helm.render(GIVEN, COMPLETED.get(values, {}), values_of(values))
-    more = allowed(objects) - allowed(helm.render(GIVEN))
+@pytest.mark.parametrize("values", VALUES)
+def test_the_table_has_each_edge_that_values_add_and_no_other(helm, values):
+    settings = values.split(",")
+    less = [[s for s in settings if s != left_out] for left_out in settings]
+    more = allowed(render(helm, *settings)) - set().union(*(allowed(render(helm, *few)) for few in less))
     assert more == {row.edge for row in promised() if row.values == values}
+
+
+@pytest.mark.behaviour("C25", "S6")
+@pytest.mark.parametrize("values", VALUES)
+def test_no_other_value_of_the_table_beside_it_adds_an_edge_that_is_not_in_the_table(helm, values):
+    for other in VALUES[VALUES.index(values) :]:
+        settings = {*values.split(","), *other.split(",")}
+        assert allowed(render(helm, *sorted(settings))) <= told_of(settings.__contains__), other
+
+
+@pytest.mark.behaviour("C25", "S6")
+@pytest.mark.parametrize("case", GIVEN_VALUES)
+def test_the_table_has_each_edge_that_any_values_allow(helm, case):
+    values = GIVEN_VALUES[case]
+    found = allowed(helm.render(GIVEN, values)) - OWN_RULES.get(case, set())
+    assert found <= told_of(lambda setting: is_set(values, setting))
+
+
+def told_of(holds):
+    """The edges of the table whose settings hold, all of a row's."""
+    return {row.edge for row in promised() if all(map(holds, filter(None, row.values.split(","))))}
+
+
+def is_set(values, setting):
+    """Whether values say what a setting does, for all pools or for one."""
+    path, _, _ = setting.partition("=")
+    pools = [pool for pool in values.get("worker", {}).get("pools", {}).values() if pool]
+    return any(
+        at(given, path) == at(values_of(setting), path) is not None
+        for given in (values, *({"worker": pool} for pool in pools))
+    )
+
+
+def at(values, path):
+    """What values have under a path; None if they say nothing."""
+    for name in path.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 @pytest.mark.behaviour("C25", "S6")

@@ -47,6 +47,14 @@ def test_no_secret_is_told(notes, case):
     assert "canary" not in notes(GIVEN, CASES[case])
 
 
+def test_pods_that_still_start_have_the_time_that_the_notes_name_and_less_than_helm_gives(helm, notes):
+    command = helm.render(GIVEN).container("kit-test/test")["command"][-1]
+    ready = re.search(r"^READY_SECONDS = (\d+)$", command, re.MULTILINE)
+    assert ready
+    assert int(ready[1]) == 4 * 60
+    assert "pods that are still starting have four minutes" in notes(GIVEN)
+
+
 def test_defaults_need_no_warning(notes):
     assert "WARNING" not in notes(GIVEN)
 

@@ -17,7 +17,11 @@ KEYS = {
     "kit-grafana": {"admin-user", "admin-password"},
 }
 BROKER = {"kit-gateway/gateway", "kit-worker-default/worker", "kit-flower/flower"}
-DATABASE = BROKER - {"kit-flower/flower"} | {"kit-gateway/schema", "kit-worker-default/schema", "kit-test/test"}
+DATABASE = BROKER - {"kit-flower/flower"} | {
+    "kit-gateway/schema",
+    "kit-worker-default/schema",
+    "kit-test/test",
+}
 READERS = {
     ("kit-rabbitmq", "username"): BROKER | {"kit-rabbitmq/rabbitmq"},
     ("kit-rabbitmq", "password"): BROKER | {"kit-rabbitmq/rabbitmq"},

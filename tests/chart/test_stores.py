@@ -37,6 +37,19 @@ def test_the_brokers_watermarks_follow_from_its_limits(helm, memory, size):
     assert int(config["disk_free_limit.absolute"]) == min(in_bytes(memory), in_bytes(size) // 2)
 
 
+@pytest.mark.behaviour("C16")
+def test_a_limit_in_plain_bytes_is_a_number_as_well(each_helm):
+    values = {"rabbitmq": {"resources": {"limits": {"memory": 2**30}}}}
+    config = rabbitmq_config(each_helm.render(GIVEN, values))
+    assert int(config["vm_memory_high_watermark.absolute"]) == int(2**30 * 0.6)
+    assert int(config["disk_free_limit.absolute"]) == 2**30
+
+
+def test_a_large_buffer_is_written_out(helm):
+    config = helm.render(GIVEN, {"mysql": {"bufferPoolMiB": 2**20}}).data("kit-mysql")["kit.cnf"]
+    assert "innodb_buffer_pool_size = 1048576M\n" in config
+
+
 def test_the_broker_waits_longer_for_an_acknowledgement_than_a_task_may_take(kit):
     limit = environment(kit.container("kit-worker-default/worker"))["CELERYKIT_TASK_TIME_LIMIT"]
     assert int(rabbitmq_config(kit)["consumer_timeout"]) / 1000 >= int(limit) + 60
@@ -116,6 +129,24 @@ def test_any_password_of_the_exporter_survives_shell_and_sql(kit, tmp_path, pass
     quoted = password.replace("\\", "\\\\").replace("'", "\\'")
     assert f"IDENTIFIED BY '{quoted}' WITH MAX_USER_CONNECTIONS 3;" in done.stdout
     assert "GRANT PROCESS, REPLICATION CLIENT ON *.* TO 'exporter'@'127.0.0.1';" in done.stdout
+
+
+@pytest.mark.parametrize("store", ["rabbitmq", "mysql"])
+def test_names_of_digits_stay_text(helm, store):
+    values = {
+        "global": {"imagePullSecrets": ["123"]},
+        "mysql": {"database": "123"},
+    }
+    own = {store: {"auth": {"existingSecret": "123"}, "persistence": {"storageClass": "123"}}}
+    objects = helm.render(GIVEN, values, own)
+    spec = objects.get("StatefulSet", f"kit-{store}")["spec"]
+    assert spec["template"]["spec"]["imagePullSecrets"] == [{"name": "123"}]
+    assert spec["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "123"
+    assert environment(objects.container("kit-mysql/mysql"))["MYSQL_DATABASE"] == "123"
+    for path, container in objects.containers():
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef", {"name": ""})
+            assert isinstance(reference["name"], str), path
 
 
 @pytest.mark.parametrize("store", ["rabbitmq", "mysql"])

@@ -107,6 +107,34 @@ def test_every_key_of_the_schema_has_a_default_and_no_other_key_has(name):
     assert given == known - around
 
 
+def required(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
+    """The keys that a schema asks for, with those of the schemas that it refers to."""
+    parts = [root["definitions"][schema["$ref"].rpartition("/")[2]]] if "$ref" in schema else []
+    parts += schema.get("allOf", [])
+    return {*schema.get("required", []), *(key for part in parts for key in required(part, root))}
+
+
+def maps(
+    values: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], path: str = ""
+) -> Iterator[Any]:
+    """Every map of values whose keys are the chart's, with its schema; amounts may be left out."""
+    yield path, values, schema
+    for name, value in values.items():
+        here = f"{path}.{name}".lstrip(".")
+        if isinstance(value, dict) and value and here not in OPEN and name != "resources":
+            yield from maps(value, resolved(schema, root)["properties"][name], root, here)
+
+
+@pytest.mark.behaviour("C4")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_key_with_a_default_is_asked_for_since_one_that_is_left_empty_has_none(name):
+    """Helm takes the default of `enabled:` away, and what is not there counts as false, or as everybody."""
+    root = schema_of(name)
+    for path, values, schema in maps(values_of(name), root, root):
+        given = {key for key, value in values.items() if value is not None}
+        assert required(schema, root) == given, path
+
+
 @pytest.mark.behaviour("C5")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_key_is_explained(name):
@@ -144,6 +172,7 @@ OTHERS: dict[str, Any] = {
     "prometheus.extraScrapeConfigs": [{"job_name": "mine"}],
     "prometheus.alertmanagers": ["a:9093"],
     "monitoring.mode": "operator",
+    "monitoring.runbookUrl": "https://wiki.example/runbook",
     "rabbitmq.external.port": 5673,
     "networkPolicy.dnsPorts": [5353],
     "networkPolicy.apiServerPorts": [443],
@@ -259,6 +288,20 @@ def test_every_value_changes_what_is_rendered(helm, top):
         ("rabbitmq.persistence.siez", "1Gi", "additional properties 'siez' not allowed"),
         ("rabbitmq.persistance", {}, "invalid propertyName 'persistance'"),
         ("rabbitmq.resources.limits.memory", None, "missing property 'memory'"),
+        ("rabbitmq.resources.limits.memory", "800m", "at '/resources/limits/memory'"),
+        ("worker.resources.requests.memory", "800m", "at '/worker/resources/requests/memory'"),
+        ("gateway.auth.enabled", None, "at '/gateway/auth': missing property 'enabled'"),
+        ("networkPolicy.enabled", None, "at '/networkPolicy': missing property 'enabled'"),
+        ("networkPolicy.dnsPorts", None, "at '/networkPolicy': missing property 'dnsPorts'"),
+        ("autoscaler.mode", None, "at '/autoscaler': missing property 'mode'"),
+        ("worker.autoscale.minWorkers", None, "at '/worker/autoscale': missing property 'minWorkers'"),
+        ("mysql.auth.username", None, "at '/auth': missing property 'username'"),
+        ("rabbitmq.enabled", None, "at '/rabbitmq/enabled': got null, want boolean"),
+        ("mysql.auth.username", "root", "mysql.auth.username: must not be root"),
+        ("mysql.auth.username", "exporter", "mysql.auth.username: must not be exporter"),
+        ("rabbitmq.auth.username", "guest", "rabbitmq.auth.username: must not be guest"),
+        ("rabbitmq.external.host", "a:5", "at '/rabbitmq/external/host'"),
+        ("mysql.external.host", "mysql://a", "at '/mysql/external/host'"),
         ("rabbitmq.external.hots", "x", "additional properties 'hots' not allowed"),
         ("mysql.exporter.image.tagg", "x", "additional properties 'tagg' not allowed"),
         ("mysql.database", "a b", "at '/database'"),
@@ -295,6 +338,24 @@ def test_every_value_changes_what_is_rendered(helm, top):
 @pytest.mark.behaviour("C4")
 def test_wrong_values_are_refused_by_name(helm, path, value, says):
     assert says in helm.refusal(nested(path, value))
+
+
+@pytest.mark.behaviour("C28")
+@pytest.mark.parametrize("host", ["broker", "broker.example.com.", "192.0.2.1", "[2001:db8::1]"])
+def test_an_external_store_has_a_name_or_an_address(helm, host):
+    objects = helm.render(GIVEN, CASES["external"], nested("mysql.external.host", host))
+    assert f"mysql://{host}:3306/" in str([*objects])
+
+
+@pytest.mark.parametrize("pool", ["default", "more"])
+def test_null_takes_a_limit_away_from_all_pools_or_from_one(each_helm, pool):
+    def limits(worker: dict[str, Any]) -> dict[str, Any]:
+        queues = {"worker": {"pools": {pool: {"queues": [pool]}}}}
+        objects = each_helm.render(GIVEN, queues, {"worker": worker})
+        return dict(objects.container(f"kit-worker-{pool}/worker")["resources"]["limits"])
+
+    none = {"resources": {"limits": {"cpu": None}}}
+    assert limits(none) == limits({"pools": {pool: none}}) == {"memory": "512Mi"}
 
 
 @pytest.mark.parametrize("release", ["my.kit", "1kit"])

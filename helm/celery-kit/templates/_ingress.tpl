@@ -14,7 +14,7 @@ metadata:
   {{- end }}
 spec:
   {{- with .className }}
-  ingressClassName: {{ . }}
+  ingressClassName: {{ quote . }}
   {{- end }}
   rules:
     - http:
@@ -32,7 +32,7 @@ spec:
   {{- if .tls.enabled }}
   tls:
     - hosts: [{{ .host | quote }}]
-      secretName: {{ .tls.secretName | default (include "celery-kit.name" (list $root (printf "%s-tls" $component))) }}
+      secretName: {{ .tls.secretName | default (include "celery-kit.name" (list $root (printf "%s-tls" $component))) | quote }}
   {{- end }}
 {{- end -}}
 {{- end -}}
@@ -42,9 +42,9 @@ spec:
 {{- $ingress := index . 1 -}}
 {{- with (index . 0).Values.certManager.issuerRef -}}
 {{- if and .name $ingress.tls.enabled (not $ingress.tls.secretName) (not (include "celery-kit.annotated" $ingress)) -}}
-cert-manager.io/issuer: {{ .name }}
-cert-manager.io/issuer-kind: {{ .kind }}
-cert-manager.io/issuer-group: {{ .group }}
+cert-manager.io/issuer: {{ quote .name }}
+cert-manager.io/issuer-kind: {{ quote .kind }}
+cert-manager.io/issuer-group: {{ quote .group }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -17,6 +17,12 @@ The pools as JSON, by name, each with what it does not say itself filled in from
 {{- $pools := dict -}}
 {{- range $name, $own := .Values.worker.pools -}}
 {{- $pool := mergeOverwrite (deepCopy (omit $.Values.worker "auth" "pools")) (deepCopy $own) -}}
+{{- /* null takes an amount of `worker` away; Kubernetes would read it as 0 */ -}}
+{{- range $amounts := $pool.resources -}}
+{{- range $resource, $amount := $amounts -}}
+{{- if kindIs "invalid" $amount }}{{ $_ := unset $amounts $resource }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $pool "name" $name -}}
 {{- $own := eq $pool.autoscale.scaler "autoscaler" -}}
 {{- $_ := set $pool "autoscaled" (and $pool.autoscale.enabled (ne $mode "off") (or $own (eq $mode "advise"))) -}}

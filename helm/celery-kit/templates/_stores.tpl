@@ -109,7 +109,7 @@
 - name: {{ index . 0 }}
   valueFrom:
     secretKeyRef:
-      name: {{ index . 1 }}
+      name: {{ index . 1 | quote }}
       key: {{ index . 2 }}
 {{- end -}}
 

@@ -11,7 +11,7 @@ prometheusLabels: {{- toYaml . | nindent 2 }}
 {{- end }}
 actuator:
   kind: kubernetes
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
   lease: {{ include "celery-kit.name" (list . "autoscaler") }}
   workerPort: 8001
   deployments: {{- toYaml $deployments | nindent 4 }}

@@ -20,7 +20,6 @@
 # what it does is over by then, however slow the start
 activeDeadlineSeconds: {{ add (ceil (mulf .Values.demo.minutes 60)) 900 }}
 backoffLimit: 0
-ttlSecondsAfterFinished: 3600
 template:
   metadata:
     labels: {{- include "celery-kit.selector" (list . "demo") | nindent 6 }}

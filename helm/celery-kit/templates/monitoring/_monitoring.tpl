@@ -19,10 +19,20 @@
 {{- toJson $files -}}
 {{- end -}}
 
-{{- /* A file of rules, from (list . PATH). */ -}}
+{{- /* A file of rules, from (list . PATH). In a shared Prometheus the autoscaler of another release must not hide that ours is absent. */ -}}
 {{- define "celery-kit.rulesText" -}}
+{{- $root := index . 0 -}}
 {{- $page := "docs/runbook.md" -}}
-{{- (index . 0).Files.Get (index . 1) | replace $page ((index . 0).Values.monitoring.runbookUrl | default $page) -}}
+{{- $text := $root.Files.Get (index . 1) | replace $page ($root.Values.monitoring.runbookUrl | default $page) -}}
+{{- if eq $root.Values.monitoring.mode "operator" -}}
+{{- $deployments := list -}}
+{{- range include "celery-kit.autoscaledPools" $root | fromJsonArray -}}
+{{- $deployments = append $deployments (include "celery-kit.poolName" (list $root .)) -}}
+{{- end -}}
+{{- $own := printf "deployment=~%q,deployment_namespace=%q" (join "|" $deployments) $root.Release.Namespace -}}
+{{- $text = replace "absent(autoscaler_desired_replicas)" (printf "absent(autoscaler_desired_replicas{%s})" $own) $text -}}
+{{- end -}}
+{{- $text -}}
 {{- end -}}
 
 {{- /* Labels of what the operator of the user's Prometheus, or their Grafana, is to find, from (list . COMPONENT [MORE]). */ -}}

@@ -50,9 +50,19 @@ true
 {{- end -}}
 {{- end -}}
 
-{{- /* The rule for a server of the user's, from (list . NAME PORT…): those of networkPolicy.servers.NAME, or any address. */ -}}
+{{- /* The rules for a server of the user's, from (list . NAME PORT…): those of networkPolicy.servers.NAME, or any address. A policy sees a pod's port, which the Service in front of it may not have: pods are reached at any. */ -}}
 {{- define "celery-kit.server" -}}
-{{- include "celery-kit.rule" (concat (list "to" (get (index . 0).Values.networkPolicy.servers (index . 1))) (slice . 2)) -}}
+{{- $addresses := list -}}
+{{- $pods := list -}}
+{{- range get (index . 0).Values.networkPolicy.servers (index . 1) -}}
+{{- if .ipBlock }}{{ $addresses = append $addresses . }}{{ else }}{{ $pods = append $pods . }}{{ end -}}
+{{- end -}}
+{{- $rules := list -}}
+{{- if or $addresses (not $pods) -}}
+{{- $rules = append $rules (include "celery-kit.rule" (concat (list "to" $addresses) (slice . 2))) -}}
+{{- end -}}
+{{- if $pods }}{{ $rules = append $rules (toYaml (list (dict "to" $pods))) }}{{ end -}}
+{{- join "\n" $rules -}}
 {{- end -}}
 
 {{- /* The rule for a Prometheus of the user's, from (list . PORT…). */ -}}
@@ -116,7 +126,7 @@ true
 {{- end -}}
 
 {{- define "celery-kit.toApiServer" -}}
-{{- include "celery-kit.server" (concat (list . "apiServer") .Values.networkPolicy.apiServerPorts) -}}
+{{- include "celery-kit.rule" (concat (list "to" .Values.networkPolicy.servers.apiServer) .Values.networkPolicy.apiServerPorts) -}}
 {{- end -}}
 
 {{- /* The policy of a component, from (list . COMPONENT INGRESS EGRESS), two lists of rules, of which some may be empty. */ -}}

@@ -1,6 +1,6 @@
 {{- define "mysql.config" -}}
 [mysqld]
-innodb_buffer_pool_size = {{ .Values.bufferPoolMiB }}M
+innodb_buffer_pool_size = {{ int64 .Values.bufferPoolMiB }}M
 innodb_redo_log_capacity = 64M
 max_connections = {{ .Values.maxConnections }}
 # it holds some 200 MB, and the exporter does without

@@ -11,6 +11,9 @@
 {{- $root := index . 0 -}}
 {{- $data := index . 1 -}}
 {{- $prefix := $root.Chart.IsRoot | ternary "" "mysql." -}}
+{{- if has $root.Values.auth.username (list "root" "exporter") -}}
+{{- fail (printf "%sauth.username: must not be %s, which is a user of the chart's own" $prefix $root.Values.auth.username) -}}
+{{- end -}}
 {{- range $key := list "password" "rootPassword" -}}
 {{- if regexMatch "['\\\\[:cntrl:]]" (get $root.Values.auth $key) -}}
 {{- fail (printf "%sauth.%s: must not hold a ', a \\ or a line break: the image of MySQL would not start with it" $prefix $key) -}}
@@ -33,6 +36,6 @@
 - name: {{ index . 1 }}
   valueFrom:
     secretKeyRef:
-      name: {{ include "mysql.secretName" (index . 0) }}
+      name: {{ include "mysql.secretName" (index . 0) | quote }}
       key: {{ index . 2 }}
 {{- end -}}

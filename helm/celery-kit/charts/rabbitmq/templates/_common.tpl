@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" $chart.Name $chart.Version | replace "+" "_" | 
 {{- if regexMatch "^(app\\.kubernetes\\.io/(name|instance|component)|celery-kit/.*)$" $key }}
 {{- fail (printf "podLabels of %s: %q is what its pods are selected by, and cannot be set" (index $ 1) $key) }}
 {{- end }}
-{{ $key }}: {{ $value | quote }}
+{{ quote $key }}: {{ quote $value }}
 {{- end }}
 {{- end -}}
 
@@ -54,7 +54,7 @@ enableServiceLinks: false
 {{- with (index . 0).Values.global.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ quote . }}
   {{- end }}
 {{- end }}
 securityContext:

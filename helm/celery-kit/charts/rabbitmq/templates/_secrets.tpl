@@ -11,6 +11,9 @@
 {{- $root := index . 0 -}}
 {{- $data := index . 1 -}}
 {{- $prefix := $root.Chart.IsRoot | ternary "" "rabbitmq." -}}
+{{- if eq $root.Values.auth.username "guest" -}}
+{{- fail (printf "%sauth.username: must not be guest, whom RabbitMQ lets in from within its pod only" $prefix) -}}
+{{- end -}}
 {{- range $value, $key := dict "username" "username" "password" "password" -}}
 {{- $given := get $root.Values.auth $value -}}
 {{- if and $given (hasKey $data $key) (ne (b64enc $given) (get $data $key)) -}}
