@@ -16,7 +16,7 @@ from local.ports import Ports
 from local.run import Run
 from local.stores import RabbitMQ
 from tests.chart.render import CHART, SUBCHARTS
-from tests.pages import NO_COMMANDS, NOT_RUN, blocks
+from tests.pages import NO_COMMANDS, NOT_RUN, blocks, commands
 from tests.pages import PAGES as COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_links_between_pages_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_verbs_that_are_named_exist(page):
     verbs = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`make (\w+)`", page.read_text())) <= verbs
+    assert set(re.findall(r"`make ([a-z0-9-]+)", page.read_text())) <= verbs
 
 
 def test_a_command_that_no_test_runs_says_why():
@@ -70,6 +70,26 @@ def test_a_command_that_no_test_runs_says_why():
     for block in (block for page in COMMANDS for block in blocks(page)):
         run = block.info in ("sh", "sh last")
         assert run or NOT_RUN.fullmatch(block.info) or block.info in NO_COMMANDS, block
+
+
+def test_the_readme_installs_as_the_quickstart_does_with_the_demo():
+    (block, *_) = blocks(ROOT / "README.md")[1:]
+    assert NOT_RUN.fullmatch(block.info)
+    run = [line for part in commands(COMMANDS[0]) for line in part.text.splitlines()]
+    told = [line for line in block.text.splitlines() if line.startswith("helm ")]
+    assert len(told) == 2
+    assert {line.replace(" --set demo.enabled=true", "") for line in told} <= set(run)
+
+
+def test_the_page_of_the_manifests_names_images_and_components_that_are_there():
+    folder = ROOT / "k8s"
+    shown = [yaml.safe_load(b.text) for b in blocks(folder / "README.md") if b.info == "yaml"]
+    images, overlay = shown
+    rendered = "".join(file.read_text() for file in (folder / "base").glob("*.yaml"))
+    used = set(re.findall(r"image: (celery-kit/\w+):", rendered))
+    assert {image["name"] for image in images["images"]} == used
+    for path in [*overlay["resources"], *overlay["components"]]:
+        assert (folder / "overlays" / "mine" / path).resolve().is_dir(), path
 
 
 def known_values():

@@ -69,9 +69,13 @@ def test_there_are_a_profile_to_develop_and_one_for_a_small_node():
 
 
 @pytest.mark.parametrize("patch", patches())
-def test_what_a_profile_sets_is_there(patch):
-    assert patch["op"] == "add"
+def test_what_a_profile_changes_is_there(patch):
     above, _, key = patch["path"].rpartition("/")
+    if patch["op"] == "remove":
+        assert above == "/portForward"
+        assert int(key) < len(FILE["portForward"])
+        return
+    assert patch["op"] == "add"
     assert above == "/deploy/helm/releases/0"
     if key == "valuesFiles":
         assert all((ROOT / file).is_file() for file in patch["value"])
@@ -81,11 +85,17 @@ def test_what_a_profile_sets_is_there(patch):
             assert type(value(path)) is type(given), path
 
 
-def test_what_is_forwarded_and_verified_is_a_service_of_the_release():
-    ports = {"kit-gateway": 8000, "kit-flower": 5555}
-    assert RELEASE["name"] == "kit"
-    assert {f["resourceName"]: f["port"] for f in FILE["portForward"]} == ports
+def test_what_verifies_runs_an_image_of_the_kit_in_a_job_that_a_restricted_namespace_takes():
     for case in FILE["verify"]:
         assert case["container"]["image"] in IMAGES
-        for name, port in re.findall(r"http://([\w-]+):(\d+)/", " ".join(case["container"]["args"])):
-            assert ports[name] == int(port)
+        job = yaml.safe_load(
+            (ROOT / case["executionMode"]["kubernetesCluster"]["jobManifestPath"]).read_text()
+        )
+        assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["name"] == case["container"]["name"], "by which Skaffold finds it"
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
