@@ -1,14 +1,21 @@
-"""Stores that are releases of their own, with TLS alone and awkward passwords, and a kit that uses them."""
+"""Stores that are releases of their own, with TLS alone and awkward passwords, and a kit that uses them.
+
+The kit is installed with ci/external-values.yaml; the Prometheus that they name is nowhere.
+"""
 
 import base64
 import json
 import re
+import ssl
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 import pytest
+import yaml
 
 from tests.certificates import Authority
 from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
@@ -20,30 +27,16 @@ CANARIES = {name: AWKWARD.format(f"canary-{name}") for name in SECRETS} | {"key"
 pytestmark = pytest.mark.timeout(600)  # three releases come and go
 # beside another kit
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}}
-EXTERNAL = {
-    "rabbitmq": {
-        "enabled": False,
-        "external": {
-            "host": "broker-rabbitmq",
-            "existingSecret": "broker-login",
-            "managementUrl": "https://broker-rabbitmq:15671",
-            "metricsUrl": "http://broker-rabbitmq-headless:15692",
-            "tls": {"enabled": True, "caSecret": "stores-ca"},
-        },
-    },
-    "mysql": {
-        "enabled": False,
-        "external": {
-            "host": "db-mysql",
-            "existingSecret": "db-login",
-            "tls": {"enabled": True, "caSecret": "stores-ca"},
-        },
-    },
+PROFILE = CHART / "ci/external-values.yaml"
+BROKER, DATABASE = (yaml.safe_load(PROFILE.read_text())[store]["external"] for store in ("rabbitmq", "mysql"))
+OURS = {
+    "rabbitmq": {"external": {"host": "broker-rabbitmq", "managementUrl": "https://broker-rabbitmq:15671"}},
+    "mysql": {"external": {"host": "db-mysql"}},
     "gateway": {"auth": {"apiKey": CANARIES["key"]}, "resources": SMALL},
     "flower": {"auth": {"password": CANARIES["flower"]}, "resources": SMALL},
     "worker": {"resources": SMALL},
-    "prometheus": {"resources": SMALL},
 }
+RENEWAL_SECONDS = 300  # the kubelet, and then RabbitMQ, take up to two minutes each
 PLAIN_BROKER = """
 import socket, sys
 try:
@@ -58,6 +51,15 @@ try:
                     password=os.environ["CELERYKIT_DATABASE_PASSWORD"], ssl_disabled=True)
 except pymysql.MySQLError as error:
     print(error.args[0])
+"""
+BROKERS_CERTIFICATE = "import ssl; print(ssl.get_server_certificate(('broker-rabbitmq', 5671)))"
+DATABASES_CERTIFICATE = """
+import os, pymysql, ssl
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+connection = pymysql.connect(host="db-mysql", user=os.environ["CELERYKIT_DATABASE_USERNAME"],
+                             password=os.environ["CELERYKIT_DATABASE_PASSWORD"], ssl=context)
+print(ssl.DER_cert_to_PEM_cert(connection._sock.getpeercert(binary_form=True)))
 """
 
 
@@ -79,9 +81,34 @@ def authority() -> Authority:
     return Authority()
 
 
-def certify(kit: Kit, authority: Authority, name: str, host: str) -> None:
-    certificate, key = authority.issue(host)
-    secret(kit, name, "kubernetes.io/tls", tls__crt=certificate, tls__key=key, ca__crt=authority.certificate)
+class Certificates(NamedTuple):
+    """Those of the broker and of the database."""
+
+    broker: bytes
+    database: bytes
+
+
+def certify(kit: Kit, authority: Authority) -> Certificates:
+    """Give both stores a certificate, if they have one, another."""
+
+    def one(release: str, chart: str) -> bytes:
+        certificate, key = authority.issue(f"{release}-{chart}")
+        secret(kit, f"{release}-tls", "kubernetes.io/tls",
+               tls__crt=certificate, tls__key=key, ca__crt=authority.certificate)  # fmt: skip
+        return der(certificate)
+
+    return Certificates(one("broker", "rabbitmq"), one("db", "mysql"))
+
+
+def der(certificate: bytes | str) -> bytes:
+    text = certificate if isinstance(certificate, str) else certificate.decode()
+    return ssl.PEM_cert_to_DER_cert(text.strip())
+
+
+def served(kit: Kit) -> Certificates:
+    """What the stores show to who connects now."""
+    programs = (BROKERS_CERTIFICATE, DATABASES_CERTIFICATE)
+    return Certificates(*(der(in_gateway(kit, program)) for program in programs))
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +123,22 @@ def external(cluster, authority, tmp_path_factory) -> Iterator[Kit]:
 
     try:
         cluster.namespace(kit.namespace)
-        secret(kit, "broker-login", username="team", password=CANARIES["broker"],
+        secret(kit, BROKER["existingSecret"], username="team", password=CANARIES["broker"],
                erlang_cookie=CANARIES["cookie"])  # fmt: skip
-        secret(kit, "db-login", username="team", password=CANARIES["db"],
+        secret(kit, DATABASE["existingSecret"], username="team", password=CANARIES["db"],
                root_password=CANARIES["root"], exporter_password=CANARIES["exporter"])  # fmt: skip
-        secret(kit, "stores-ca", ca__crt=authority.certificate)
-        for release, chart in (("broker", "rabbitmq"), ("db", "mysql")):
-            certify(kit, authority, f"{release}-tls", f"{release}-{chart}")
+        for authorities in {BROKER["tls"]["caSecret"], DATABASE["tls"]["caSecret"]}:
+            secret(kit, authorities, ca__crt=authority.certificate)
+        certify(kit, authority)
+        for release, chart, store in (("broker", "rabbitmq", BROKER), ("db", "mysql", DATABASE)):
             own = {
-                "auth": {"existingSecret": f"{release}-login"},
+                "auth": {"existingSecret": store["existingSecret"]},
                 "tls": {"enabled": True, "existingSecret": f"{release}-tls"},
                 "resources": SMALL,
             }
             kit.run_helm("install", release, str(CHART / "charts" / chart), values(release, own))
-        kit.install(*FLAGS, values(RELEASE, EXTERNAL))
+        add_virtual_host(kit)
+        kit.install(f"--values={PROFILE}", *FLAGS, values(RELEASE, OURS))
         yield kit
     finally:
         kit.close()
@@ -117,6 +146,36 @@ def external(cluster, authority, tmp_path_factory) -> Iterator[Kit]:
             # while there is a broker, the workers end sooner
             kit.run_helm("uninstall", RELEASE, "--wait", seconds=120)
         cluster.remove_namespace(kit.namespace)
+
+
+def add_virtual_host(kit: Kit) -> None:
+    """Make the one that the profile names, as its broker's administrator would."""
+    kit.kubectl("rollout", "status", "statefulset/broker-rabbitmq", "--timeout=180s", seconds=190)
+    for command in (
+        ("add_vhost", BROKER["vhost"]),
+        ("set_permissions", "-p", BROKER["vhost"], "team", ".*", ".*", ".*"),
+    ):
+        kit.kubectl("exec", "broker-rabbitmq-0", "-c", "rabbitmq", "--", "rabbitmqctl", *command)
+
+
+class Renewal(NamedTuple):
+    """Both stores' certificates, which others take the place of while tests run, and their containers."""
+
+    old: Certificates
+    new: Certificates
+    containers: set[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def renewal(external: Kit, authority: Authority) -> Renewal:
+    """Begun with the first test, since it takes minutes."""
+    return Renewal(served(external), certify(external, authority), containers(external))
+
+
+def containers(kit: Kit) -> set[str]:
+    """The ids of the stores' containers: a restart would bring others."""
+    pods = [kit.get("pod", name) for name in ("broker-rabbitmq-0", "db-mysql-0")]
+    return {container["containerID"] for pod in pods for container in pod["status"]["containerStatuses"]}
 
 
 def in_gateway(kit: Kit, program: str, *arguments: str) -> str:
@@ -159,3 +218,14 @@ def test_no_password_is_in_a_configmap_an_argument_a_log_or_the_notes(external):
         places[f"notes of {release}"] = external.run_helm("get", "notes", release)
     assert places["log of broker-rabbitmq-0"]
     assert [where for where, text in places.items() if "canary" in text] == []
+
+
+@pytest.mark.behaviour("C28", "S11")
+def test_renewed_certificates_are_served_without_a_restart(external, renewal, tell):
+    assert not set(renewal.old) & set(renewal.new)
+    began = time.monotonic()
+    eventually(lambda: served(external) == renewal.new, RENEWAL_SECONDS, "the new certificates", pause=3)
+    tell(f"the stores serve their new certificates after {time.monotonic() - began:.0f} s more")
+    assert containers(external) == renewal.containers
+    answer = external.gateway("/v1/tasks/task.echo", "POST", {"args": ["renewed"]}, Prefer="wait=30")
+    assert (answer.status, answer.json["result"]) == (200, "renewed")

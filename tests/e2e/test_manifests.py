@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from k8s.render import HERE, NAMESPACE, POLICIES, RELEASE, key, objects
+from tests.cluster.images import COMPONENTS as IMAGES
 from tests.e2e.cluster import Kit
+from tests.e2e.conftest import REGISTRY
 
 COMPONENTS = sorted(folder.name for folder in (HERE / "components").iterdir())
 OVERLAYS = sorted(folder.name for folder in (HERE / "overlays").iterdir())
@@ -86,12 +88,46 @@ def test_an_overlay_is_what_the_chart_makes_with_its_values(cluster, name):
     assert same(built(cluster, folder), wanted)
 
 
+def from_registry(overlay: Path, folder: Path, registry: str):
+    """A kustomization of an overlay whose images of the kit come from there, as a user would write it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "kustomization.yaml").write_text(
+        json.dumps(
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": [relative(overlay, folder)],
+                "images": [
+                    {"name": f"celery-kit/{part}", "newName": f"{registry}/celery-kit/{part}"}
+                    for part in IMAGES
+                ],
+            }
+        )
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_each_image_of_the_kit_can_come_from_a_registry(cluster, tmp_path, name):
+    folder = from_registry(HERE / "overlays" / name, tmp_path / "mine", "registry.example/team")
+    text = cluster.kubectl("kustomize", str(folder))
+    images = {image for image in re.findall(r"image: (\S+)", text) if "celery-kit/" in image}
+    assert {image.rpartition(":")[0] for image in images} == {
+        f"registry.example/team/celery-kit/{part}" for part in IMAGES
+    }
+
+
 @pytest.fixture(scope="module")
-def dev(cluster):
-    """The overlay dev, applied and ready."""
+def dev(cluster, tmp_path_factory):
+    """The overlay dev, applied and ready; the namespace must be nobody's, as it goes with the tests."""
     kit = Kit(cluster, "", NAMESPACE, RELEASE)
+    if cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found"):
+        pytest.fail(f"the namespace {NAMESPACE} is there already: what it holds would be lost")
+    overlay = HERE / "overlays" / "dev"
+    if REGISTRY:
+        overlay = from_registry(overlay, tmp_path_factory.mktemp("dev"), REGISTRY)
     try:
-        cluster.kubectl("apply", "-k", str(HERE / "overlays" / "dev"))
+        cluster.kubectl("apply", "-k", str(overlay))
         for kind in ("statefulset", "deployment"):
             for name in kit.names(kind):
                 kit.kubectl("rollout", "status", f"{kind}/{name}", "--timeout=240s", seconds=250)

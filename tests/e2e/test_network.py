@@ -5,17 +5,33 @@ The network of our node enforces no policy, so that a wrong one shows here and n
 
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.chart.cases import CASES
+from tests.chart.render import GIVEN, Helm
+from tests.chart.test_network_policies import allowed
 from tests.cluster.network import NODE_IP, POD_RANGE
-from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.cluster import CHART, RELEASE, cluster_tool, eventually
 from tests.e2e.conftest import ON_NODE
 from tests.e2e.test_scaling import ended, send
 from tests.network.connections import connections
-from tests.network.edges import ANY, COMPONENT, DNS, EVERY_POD, EVERYBODY, Edge, component_of, edges
+from tests.network.edges import (
+    ANY,
+    COMPONENT,
+    DNS,
+    EVERY_POD,
+    EVERYBODY,
+    Edge,
+    component_of,
+    edges,
+    promised,
+)
 from tests.network.policies import Network, Pod
 
 DEPLOYMENT = f"{RELEASE}-worker-default"
@@ -27,6 +43,52 @@ UNUSED = {
     Edge(EVERYBODY, "gateway", "8000"): "clients come by `kubectl port-forward` here, past the pods' network",
     Edge("worker", "the internet", ANY): "is for what the user's tasks call; the example tasks call nobody",
 }
+OTHERS = "other pods"
+
+
+def some(sources: str, destination: str, *ports: int) -> Iterator[Edge]:
+    """The edges of a row, as docs/security.md writes it."""
+    for source in sources.split(", "):
+        for port in ports:
+            yield Edge(source, destination, str(port))
+
+
+# edges that the kit, as it is watched here, does not have
+NOT_HERE = {
+    "no image of Grafana can be had here": {
+        *some("grafana", "prometheus", 9090),
+        *some(EVERYBODY, "grafana", 3000),
+    },
+    "the demo's Job is away soon; test_demo.py has its load answered": {*some("demo", "gateway", 8000)},
+    "Flower reads MySQL only when it sends tasks itself, which is off": {*some("flower", "mysql", 3306)},
+    "no ingress controller is here to come to Flower": {*some(EVERYBODY, "flower", 5555)},
+    "one broker has nobody to talk to; test_ha.py has three join": {
+        *some("rabbitmq", "rabbitmq", 4369, 25672)
+    },
+    "the stores speak no TLS; those of test_external.py do": {
+        *some("gateway, worker, flower", "rabbitmq", 5671),
+        *some("flower", "rabbitmq", 15671),
+    },
+    "the stores are the release's own; test_external.py has others": {
+        *some("gateway, worker, flower", EVERYBODY, 5671, 5672),
+        *some("flower", EVERYBODY, 15671, 15672),
+        *some("prometheus", EVERYBODY, 15692),
+        *some("gateway, worker, flower, test", EVERYBODY, 3306),
+    },
+    "Prometheus is the release's own, and no other comes for metrics": {
+        *some("autoscaler", EVERYBODY, 9090),
+        *some(OTHERS, "worker", 8001),
+        *some(OTHERS, "autoscaler", 8002),
+        *some(OTHERS, "flower", 5555),
+        *some(OTHERS, "rabbitmq", 15692),
+        *some(OTHERS, "mysql", 9104),
+    },
+    "neither KEDA nor an adapter for an HPA is here to ask for the backlog": {
+        *some(OTHERS, "prometheus", 9090)
+    },
+}
+# with policies switched off, and with rules that a user added
+NOT_OURS = {"open", "closed"}
 
 
 @dataclass
@@ -149,3 +211,14 @@ def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, 
         eventually(lambda: watch.forbidden(network), 30, "the connection made on purpose is seen")
         assert watch.forbidden(network) == {("worker", "prometheus", 9090)}
     eventually(lambda: at_rest(kit), 120, "one worker again")
+
+
+@pytest.mark.behaviour("C25", "S6")
+def test_every_edge_that_any_values_bring_is_watched_here_or_is_known_for_why_it_is_not():
+    helm = Helm(Path(cluster_tool("path", "helm3")))
+    here = allowed(helm.render(GIVEN, {"grafana": {"enabled": False}}))
+    values = [case for name, case in CASES.items() if name not in NOT_OURS]
+    values += [yaml.safe_load(file.read_text()) for file in (CHART / "ci").iterdir()]
+    everywhere = {row.edge for row in promised()}.union(*(allowed(helm.render(GIVEN, one)) for one in values))
+    assert UNUSED.keys() <= here
+    assert everywhere - here == set().union(*NOT_HERE.values())
