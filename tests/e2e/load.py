@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from subprocess import CalledProcessError
 
@@ -22,6 +23,8 @@ class Load:
     accepted: dict = field(default_factory=dict)  # when, by task
     answered: list = field(default_factory=list)  # when a call had its result
     others: Counter = field(default_factory=Counter)  # what came in place of a result
+    whole_at: float = 0  # when the kit was itself again
+    counts: ledger.Counts | None = None  # what became of the accepted tasks, in the end
 
     def __enter__(self):
         self._stop = threading.Event()
@@ -72,6 +75,21 @@ class Load:
         if answer.status == 200:
             self.answered.append(time.time())
         return True
+
+
+@contextmanager
+def disturbed(kit, *, rests=120, returns=120, answers=60):
+    """A load, under which the body disturbs a kit that is at rest; then it becomes whole and answers again.
+
+    The bounds are seconds.
+    """
+    eventually(lambda: settled(kit), rests, "all pods are ready")
+    with Load(kit) as load:
+        yield load
+        eventually(lambda: settled(kit), returns, "all pods are ready again")
+        load.whole_at = time.time()
+        eventually(lambda: load.answers(load.whole_at) > 5, answers, "answers of the whole kit")
+    load.counts = judged(kit, load)
 
 
 @dataclass

@@ -4,15 +4,13 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import eventually
-from tests.e2e.load import Drain, Load, judged, settled
+from tests.e2e.load import Drain, disturbed
 
 
 @pytest.mark.behaviour("C23")
 @pytest.mark.timeout(600)
 def test_a_drained_node_loses_no_task(kit, tell):
-    eventually(lambda: settled(kit), 300, "all pods are ready")
-    with Load(kit) as load:
+    with disturbed(kit, rests=300, returns=300) as load:
         with Drain(kit) as drain:
             done = drain(60)
             left = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in drain.left()}
@@ -20,9 +18,5 @@ def test_a_drained_node_loses_no_task(kit, tell):
             # a worker waits minutes for a database that has no node, so that no result is lost
             assert left <= {"worker"}
         began = time.time()
-        eventually(lambda: settled(kit), 300, "all pods are ready again")
-        back = time.time()
-        eventually(lambda: load.answers(back) > 5, 60, "answers")
-    counts = judged(kit, load)
-    tell(f"all answered again after {back - began:.0f} s: {counts}, {dict(load.others)}")
-    assert counts.lost == 0
+    tell(f"all answered again after {load.whole_at - began:.0f} s: {load.counts}, {dict(load.others)}")
+    assert load.counts.lost == 0

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
 from tests.e2e.conftest import FLAGS
-from tests.e2e.load import Drain, Load, judged, settled
+from tests.e2e.load import Drain, disturbed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -80,53 +80,39 @@ def test_each_queue_of_tasks_is_kept_by_three_brokers(ha):
 
 @pytest.mark.behaviour("C16")
 def test_the_broker_that_leads_goes_and_the_calls_are_answered_on(ha, tell):
-    eventually(lambda: settled(ha), 120, "all pods are ready")
-    leader = queues(ha)["default"]["leader"].partition("@")[2].partition(".")[0]
-    with Load(ha) as load:
+    with disturbed(ha, answers=30) as load:
+        leader = queues(ha)["default"]["leader"].partition("@")[2].partition(".")[0]
         began = time.time()
         ha.kubectl("delete", "pod", leader, "--timeout=60s", seconds=70)
         eventually(lambda: load.answers(began), 30, "an answer")
-        eventually(lambda: settled(ha), 120, "the broker is back")
-        back = time.time()
-        eventually(lambda: load.answers(back) > 5, 30, "answers with the broker back")
-    counts = judged(ha, load)
+    away = load.whole_at - began
     tell(
-        f"{leader} back after {back - began:.0f} s, longest time without an answer"
-        f" {load.longest_gap():.1f} s: {counts}, {dict(load.others)}"
+        f"{leader} back after {away:.0f} s, longest time without an answer"
+        f" {load.longest_gap():.1f} s: {load.counts}, {dict(load.others)}"
     )
-    assert counts.lost == 0
-    assert load.longest_gap() < back - began
+    assert load.counts.lost == 0
+    assert load.longest_gap() < away
 
 
 @pytest.mark.parametrize("component", ["mysql", "gateway", "worker", "prometheus", "autoscaler"])
 def test_a_pod_that_is_deleted_loses_no_task(ha, tell, component):
-    eventually(lambda: settled(ha), 120, "all pods are ready")
-    with Load(ha) as load:
+    with disturbed(ha) as load:
         began = time.time()
         ha.kubectl("delete", "pod", pods(ha, component)[0], "--timeout=120s", seconds=130)
-        eventually(lambda: settled(ha), 120, "it is back")
-        back = time.time()
-        eventually(lambda: load.answers(back) > 5, 60, "answers with it back")
-    counts = judged(ha, load)
-    tell(f"{component} back after {back - began:.0f} s: {counts}, {dict(load.others)}")
-    assert counts.lost == 0
+    tell(f"{component} back after {load.whole_at - began:.0f} s: {load.counts}, {dict(load.others)}")
+    assert load.counts.lost == 0
 
 
 @pytest.mark.behaviour("C23")
 def test_a_drain_takes_no_more_than_one_broker_at_once(ha, tell):
-    eventually(lambda: settled(ha), 120, "all pods are ready")
-    with Load(ha) as load:
+    with disturbed(ha, returns=300) as load:
         with Drain(ha) as drain:
             done = drain(20)
             brokers, gateways = ready(ha, "rabbitmq"), ready(ha, "gateway")
         tell(f"drained {'wholly' if done else 'as far as allowed'}: {brokers} brokers, {gateways} gateways")
         assert brokers >= 2
-        eventually(lambda: settled(ha), 300, "all pods are ready again")
-        back = time.time()
-        eventually(lambda: load.answers(back) > 5, 60, "answers")
-    counts = judged(ha, load)
-    tell(f"{counts}, {dict(load.others)}")
-    assert counts.lost == 0
+    tell(f"{load.counts}, {dict(load.others)}")
+    assert load.counts.lost == 0
 
 
 @pytest.mark.behaviour("C16", "C38")

@@ -4,7 +4,6 @@ The network of our node enforces no policy, so that a wrong one shows here and n
 """
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -20,6 +19,7 @@ from tests.cluster.network import NODE_IP, POD_RANGE
 from tests.e2e.cluster import CHART, RELEASE, cluster_tool, eventually
 from tests.e2e.conftest import ON_NODE
 from tests.e2e.test_scaling import ended, send
+from tests.e2e.watch import Watcher
 from tests.network.connections import connections
 from tests.network.edges import (
     ANY,
@@ -92,30 +92,15 @@ NOT_OURS = {"open", "closed"}
 
 
 @dataclass
-class Watch:
-    """All pods and connections that were seen, by a thread of its own."""
+class Watch(Watcher):
+    """All pods and connections that were seen."""
 
+    pause = 0.3
+    passing = subprocess.SubprocessError  # an API that does not answer now does so later
     kit: object
     pods: dict = field(default_factory=dict)  # by address
     seen: set = field(default_factory=set)
     before: set = field(default_factory=connections)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.wait(0.3):
-            try:
-                self.look()
-            except subprocess.SubprocessError as error:  # an API that does not answer now does so later
-                print("watch:", error)
 
     def look(self):
         for item in self.kit.get("pods")["items"]:

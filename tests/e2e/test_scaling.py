@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from local import ledger
 from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.watch import Watcher
 
 DEPLOYMENT = f"{RELEASE}-worker-default"
 TASKS = 1000
@@ -20,31 +20,16 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass
-class Watch:
-    """What was seen of the worker Deployment, every half second, by a thread of its own."""
+class Watch(Watcher):
+    """What was seen of the worker Deployment, every half second."""
 
+    pause = 0.5
+    passing = Exception  # an API that does not answer now does so later
     kit: object
     wanted: list = field(default_factory=list)  # (time, spec.replicas), on change
     ready_at: dict = field(default_factory=dict)  # pod → when it was first seen ready
     gone_at: dict = field(default_factory=dict)  # pod → when it was first seen to end
     drained: set = field(default_factory=set)  # pods that the autoscaler told to drain
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.wait(0.5):
-            try:
-                self.look()
-            except Exception as error:  # noqa: BLE001  # an API that does not answer now does so later
-                print("watch:", error)
 
     def look(self):
         now = time.time()

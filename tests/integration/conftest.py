@@ -19,7 +19,7 @@ from local.ports import Ports
 from local.run import Run
 from local.stores import Prometheus, Stores
 from tests.integration.external import External
-from tests.integration.support import Worker
+from tests.integration.support import Worker, broker_and_database
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -45,14 +45,8 @@ def stores(run: Run) -> Iterator[Stores | External]:
     if external := External.named():
         yield external
         return
-    stores = Stores(run)
-    try:
-        stores.rabbitmq.launch()
-        stores.mysql.start()
-        stores.rabbitmq.wait()
+    with broker_and_database(Stores(run)) as stores:
         yield stores
-    finally:
-        stores.stop()
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from celerykit.link import Link
+from local.http import request
+from local.run import ROOT
 
 TOKEN = "drain-token"
-SERVICES = Path(__file__).parents[2] / "services"
+SERVICES = ROOT / "services"
+FLOWER = [sys.executable, "-m", "celery", "-A", "celerykit.app", "flower"]
+FLOWER += ["--conf=services/flower/flowerconfig.py"]
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60, what: str = "") -> object:
@@ -83,6 +86,32 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
+
+
+@contextmanager
+def broker_and_database(stores):
+    """Both, running. Prometheus starts with the first test that asks it."""
+    try:
+        stores.rabbitmq.launch()
+        stores.mysql.start()
+        stores.rabbitmq.wait()
+        yield stores
+    finally:
+        stores.stop()
+
+
+@contextmanager
+def flower_runs(run, environment):
+    """Flower as the kit starts it; gives its URL."""
+    url = f"http://127.0.0.1:{run.ports.flower}"
+    with (run.home / "log" / "flower-test.log").open("w") as log:
+        process = subprocess.Popen(FLOWER, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        eventually(lambda: request("GET", f"{url}/healthcheck")[0] == 200, what="Flower")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @asynccontextmanager

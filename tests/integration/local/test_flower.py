@@ -2,20 +2,17 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
 from local.http import request
 from local.ports import taken
 from local.run import ROOT
-from tests.integration.support import eventually
+from tests.integration.support import FLOWER, flower_runs
 
 pytestmark = pytest.mark.integration
 
 LOGIN = ("kit", "flower-password")
-COMMAND = [sys.executable, "-m", "celery", "-A", "celerykit.app", "flower"]
-COMMAND += ["--conf=services/flower/flowerconfig.py"]
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +32,8 @@ def environment(run, broker_url, database_url):
 @pytest.fixture(scope="module")
 def flower(run, environment):
     """Its URL while it runs."""
-    url = f"http://127.0.0.1:{run.ports.flower}"
-    with (run.home / "log" / "flower-test.log").open("w") as log:
-        process = subprocess.Popen(COMMAND, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        eventually(lambda: request("GET", f"{url}/healthcheck")[0] == 200, what="Flower")
+    with flower_runs(run, environment) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.parametrize("path", ["/", "/api/workers", "/tasks"])
@@ -73,7 +63,7 @@ def test_nothing_can_be_changed(flower, path):
 )
 def test_a_wrong_setting_ends_it_with_code_2_and_one_line(environment, variable, value, right):
     done = subprocess.run(
-        COMMAND,
+        FLOWER,
         cwd=ROOT,
         env=environment | {f"CELERYKIT_FLOWER_{variable}": value},
         capture_output=True,

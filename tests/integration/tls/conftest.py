@@ -10,6 +10,7 @@ from local.ports import HOST, Ports
 from local.run import Run
 from local.stores import MySQL, RabbitMQ, Stores, connects
 from tests.certificates import Authority
+from tests.integration.support import broker_and_database
 
 
 class TlsRabbitMQ(RabbitMQ):
@@ -82,13 +83,8 @@ def stores(run: Run) -> Iterator[Stores]:
     """Both, running."""
     stores = Stores(run)
     stores.rabbitmq, stores.mysql = TlsRabbitMQ(run), TlsMySQL(run)
-    try:
-        stores.rabbitmq.launch()
-        stores.mysql.start()
-        stores.rabbitmq.wait()
+    with broker_and_database(stores):
         yield stores
-    finally:
-        stores.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import ssl
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +20,7 @@ from celerykit.settings import Settings
 from local.http import request
 from local.ports import HOST
 from local.run import ROOT
-from tests.integration.support import Worker, eventually, linked
+from tests.integration.support import Worker, eventually, flower_runs, linked
 
 pytestmark = [
     pytest.mark.integration,
@@ -54,31 +52,16 @@ def worker(run, settings, request):
 @pytest.fixture
 def flower(run, settings):
     """Its URL while it runs, with the broker's own API."""
-    url = f"http://{HOST}:{run.ports.flower}"
     own = {
         "ADDRESS": HOST,
         "PORT": str(run.ports.flower),
         "BASIC_AUTH": ":".join(LOGIN),
         "BROKER_API": f"https://kit:{run.secrets.rabbitmq}@{HOST}:{run.ports.management}/api/",
     }
-    with (run.folder("log") / "flower.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "celerykit.app", "flower",
-             "--conf=services/flower/flowerconfig.py"],
-            cwd=ROOT,
-            env=os.environ
-            | environment(settings)
-            | {f"CELERYKIT_FLOWER_{name}": value for name, value in own.items()}
-            | {"PYTHONPATH": str(ROOT / "services")},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        eventually(lambda: request("GET", f"{url}/healthcheck")[0] == 200, what="Flower")
+    given = {f"CELERYKIT_FLOWER_{name}": value for name, value in own.items()}
+    path = {"PYTHONPATH": str(ROOT / "services")}
+    with flower_runs(run, os.environ | environment(settings) | given | path) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.behaviour("S11")
