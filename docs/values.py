@@ -59,6 +59,13 @@ def keys(file: Path, above: str = "") -> Iterator[Key]:
     yield from (key for key in walk(root, above) if not (above and key.path.startswith(f"{above}global.")))
 
 
+def all_keys() -> Iterator[Key]:
+    """All keys of the chart, then those of its subcharts."""
+    yield from keys(CHART / "values.yaml")
+    for name in SUBCHARTS:
+        yield from keys(CHART / "charts" / name / "values.yaml", f"{name}.")
+
+
 def explanation(lines: list[str], line: int, name: str) -> str:
     """The comment above a key that begins with its name; empty if there is none."""
     comment: list[str] = []
@@ -88,10 +95,8 @@ def flowing(node: yaml.Node) -> yaml.Node:
 def page() -> str:
     """The whole page."""
     sections: dict[str, list[Key]] = {}
-    for key in keys(CHART / "values.yaml"):
+    for key in all_keys():
         sections.setdefault(key.path.partition(".")[0], []).append(key)
-    for name in SUBCHARTS:
-        sections.setdefault(name, []).extend(keys(CHART / "charts" / name / "values.yaml", f"{name}."))
     lines = [INTRODUCTION]
     for heading, found in sections.items():
         lines += [f"## {heading}", "", "| key | default | what it is |", "| --- | --- | --- |"]

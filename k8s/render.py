@@ -36,8 +36,8 @@ def files() -> dict[Path, str]:
     base = objects(values)
     made = dict(_base(base))
     policies = HERE / "components" / POLICIES / "values.yaml"
-    made |= _component(policies.parent, base, objects(values, policies))
     with_policies = objects(values, policies)
+    made |= _component(policies.parent, base, with_policies)
     for own in sorted([*HERE.glob("components/*/values.yaml"), *HERE.glob("overlays/*/chart/values.yaml")]):
         if own != policies:
             made |= _component(own.parent, with_policies, objects(values, policies, own))

@@ -56,9 +56,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
             "enabled": False,
             "external": {"host": "db.example", "database": "tasks", "existingSecret": "db-login"},
         },
-        "prometheus": {"enabled": False},
-        "grafana": {"enabled": False},
-        "autoscaler": {"prometheusUrl": "http://prometheus.example:9090"},
+        **NOT_BUNDLED,
     },
     "external broker": {
         "rabbitmq": {

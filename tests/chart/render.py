@@ -14,6 +14,8 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "helm" / "celery-kit"
 SUBCHARTS = ("rabbitmq", "mysql", "prometheus", "grafana")
+LONG = "r" * 53  # as long as Helm lets a release's name be
+POOL = "celery-kit/pool"  # the label of what belongs to a pool of workers
 
 Object = dict[str, Any]
 
@@ -67,6 +69,10 @@ class Objects(list[Object]):
     def container(self, path: str) -> Object:
         """The container of this name, as in `kit-gateway/gateway`."""
         return dict(self.containers())[path]
+
+    def variables(self, path: str) -> dict[str, str | None]:
+        """The variables of this container; None where the value comes from elsewhere."""
+        return {variable["name"]: variable.get("value") for variable in self.container(path)["env"]}
 
     def data(self, name: str) -> dict[str, str]:
         """What a ConfigMap holds."""

@@ -7,7 +7,7 @@ import yaml
 from lightkube.utils.quantity import parse_quantity
 
 from tests.chart.render import CHART, GIVEN
-from tests.chart.test_renders import NEWEST, OLDEST, validator
+from tests.chart.test_renders import NEWEST, OLDEST, validate
 
 FILES = {file.name.removesuffix("-values.yaml"): file for file in sorted((CHART / "ci").iterdir())}
 MIB = 2**20
@@ -41,7 +41,7 @@ def test_each_file_renders_and_lints_without_a_warning_on_both_helms(helm, each_
 @pytest.mark.parametrize("name", FILES)
 def test_each_file_makes_objects_that_the_oldest_and_the_newest_kubernetes_know(helm, name, kubernetes):
     for object_ in helm.render(GIVEN, profile(name), kubernetes=kubernetes):
-        validator(f"{object_['apiVersion']}/{object_['kind']}").validate(object_)
+        validate(object_)
 
 
 def asked(objects, least_workers):

@@ -25,7 +25,7 @@ def test_there_is_always_a_login(kit):
 
 @pytest.mark.behaviour("S15")
 def test_flower_only_looks_on_unless_told_otherwise(kit):
-    variables = {v["name"]: v.get("value") for v in kit.container("kit-flower/flower")["env"]}
+    variables = kit.variables("kit-flower/flower")
     assert variables["CELERYKIT_FLOWER_READ_ONLY"] == "true"
 
 

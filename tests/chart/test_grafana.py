@@ -8,10 +8,6 @@ from tests.chart.render import CHART, GIVEN
 GRAFANA = CHART / "charts" / "grafana"
 
 
-def environment(objects):
-    return {v["name"]: v.get("value") for v in objects.container("kit-grafana/grafana")["env"]}
-
-
 def provisioned(objects):
     """What Grafana finds in its folders: the ConfigMap's files by the folder."""
     pod = objects.get("Deployment", "kit-grafana")["spec"]["template"]["spec"]
@@ -39,13 +35,13 @@ def test_grafana_opens_with_the_overview(kit):
     files = provisioned(kit)["dashboards"]
     (provider,) = yaml.safe_load(files["celery-kit.yaml"])["providers"]
     assert provider["options"]["path"] == folder
-    home = environment(kit)["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    home = kit.variables("kit-grafana/grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home.removeprefix(f"{folder}/") in files
 
 
 @pytest.mark.behaviour("S16")
 def test_grafana_lets_nobody_in_without_a_password_and_calls_nobody(kit):
-    variables = environment(kit)
+    variables = kit.variables("kit-grafana/grafana")
     assert variables["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
     assert variables["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
     assert variables["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
@@ -57,6 +53,6 @@ def test_grafana_alone_has_the_data_that_it_is_told_of_and_no_dashboard(helm):
     bare = helm.render(given, chart=GRAFANA)
     assert set(provisioned(bare)) == {"datasources"}
     assert source_of(bare) == []
-    assert "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH" not in environment(bare)
+    assert "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH" not in bare.variables("kit-grafana/grafana")
     (source,) = source_of(helm.render(given, {"prometheusUrl": "http://p:9090"}, chart=GRAFANA))
     assert source["url"] == "http://p:9090"

@@ -18,5 +18,5 @@ QUEUE = {"queue": "default"}
 )
 @pytest.mark.behaviour("C37")
 def test_the_task_is_one_of_the_catalogue(helm, catalogue, task):
-    container = helm.render(GIVEN, {"gateway": {"catalogue": catalogue}}).container("kit-test/test")
-    assert {v["name"]: v.get("value") for v in container["env"]}.get("TASK") == task
+    objects = helm.render(GIVEN, {"gateway": {"catalogue": catalogue}})
+    assert objects.variables("kit-test/test").get("TASK") == task

@@ -21,13 +21,19 @@ STATUS = {
 }
 
 
+@pytest.fixture(scope="module")
+def made(programs):
+    """All that is generated, by its place."""
+    return files()
+
+
 @pytest.mark.behaviour("C39")
-def test_the_manifests_are_what_the_chart_makes_today(programs):
-    assert [str(file) for file in stale(files())] == [], "`make manifests` mends it"
+def test_the_manifests_are_what_the_chart_makes_today(made):
+    assert [str(file) for file in stale(made)] == [], "`make manifests` mends it"
 
 
-def test_no_secret_is_in_the_manifests(programs):
-    for file, text in files().items():
+def test_no_secret_is_in_the_manifests(made):
+    for file, text in made.items():
         assert not [o for o in yaml.safe_load_all(text) if o["kind"] == "Secret"], file
 
 

@@ -13,7 +13,6 @@ from autoscaler.policies import estimate
 from autoscaler.prometheus import SERIES
 from tests.chart.cases import CASES
 from tests.chart.render import CHART, GIVEN
-from tests.chart.test_renders import validator
 from tests.contract.monitoring import ALERTS, MONITORING, QUERIES
 
 LOCAL = MONITORING / "prometheus.yml"
@@ -347,14 +346,6 @@ def test_prometheus_alone_knows_itself(helm):
     objects = helm.render(chart=CHART / "charts" / "prometheus")
     (job,) = config_of(objects)["scrape_configs"]
     assert job == {"job_name": "prometheus", "static_configs": [{"targets": ["localhost:9090"]}]}
-
-
-@pytest.mark.parametrize("name", ["prometheus", "grafana"])
-def test_both_are_installable_alone_by_either_helm(each_helm, name):
-    objects = each_helm.render(chart=CHART / "charts" / name)
-    assert objects.get("Deployment", f"kit-{name}")
-    for object_ in objects:
-        validator(f"{object_['apiVersion']}/{object_['kind']}").validate(object_)
 
 
 @pytest.mark.behaviour("C4")

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.chart.cases import CASES
-from tests.chart.render import GIVEN
+from tests.chart.render import GIVEN, LONG, POOL
 
-LONG = "r" * 53  # as long as Helm lets a release's name be
 SELECTOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 LABELS = SELECTOR | {
     "app.kubernetes.io/managed-by",
@@ -26,7 +25,6 @@ COMPONENTS = {
     "test",
     "all",  # the policy for pods of any component
 }
-POOL = "celery-kit/pool"
 
 
 def names(objects):

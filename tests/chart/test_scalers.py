@@ -11,12 +11,11 @@ from autoscaler.config import parse
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Estimate, Observation, Reason
 from tests.chart.cases import CASES
-from tests.chart.render import CHART, GIVEN
+from tests.chart.render import CHART, GIVEN, LONG, POOL
+from tests.pages import blocks
 
 PAGE = CHART.parents[1] / "docs" / "autoscaler.md"
 
-LONG = "r" * 53  # as long as Helm lets a release's name be
-POOL = "celery-kit/pool"
 HOLD = (Action.HOLD, Reason.DEADBAND)
 OWN_ADVICE = {"deployment": "kit-worker-default", "deployment_namespace": "team"}
 BOUNDS = {"minWorkers": 2, "maxWorkers": 7}
@@ -229,7 +228,7 @@ def test_what_they_could_not_do_is_refused(helm, values, words):
 
 @pytest.mark.behaviour("C30")
 def test_the_adapters_rules_in_the_documentation_serve_what_an_hpa_asks_for(helm):
-    (block,) = re.findall(r"```yaml\n(rules:.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = (b.text for b in blocks(PAGE) if b.info == "yaml" and b.text.startswith("rules:"))
     rules = {rule["seriesQuery"]: rule["metricsQuery"] for rule in yaml.safe_load(block)["rules"]["external"]}
     for mode in ("advise", "off"):
         metric = hpa(helm.render(by("hpa", mode)))["metrics"][0]["external"]["metric"]

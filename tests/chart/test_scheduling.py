@@ -3,7 +3,8 @@
 import pytest
 
 from tests.chart.cases import CASES
-from tests.chart.render import GIVEN, SUBCHARTS
+from tests.chart.render import GIVEN, POOL, SUBCHARTS
+from tests.network.edges import COMPONENT
 
 PARTS = ("gateway", "worker", "autoscaler", "flower", *SUBCHARTS)
 WHERE = {
@@ -12,8 +13,6 @@ WHERE = {
     "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
     "priorityClassName": "high",
 }
-COMPONENT = "app.kubernetes.io/component"
-POOL = "celery-kit/pool"
 
 
 def templates(objects):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.chart.render import GIVEN
-from tests.network.edges import values_of
+from tests.chart.test_values import nested
 
 ROOT = Path(__file__).parents[2]
 FILE = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
@@ -34,12 +34,8 @@ def rendered(helm, file):
     """What the file's release becomes."""
     (release,) = file["deploy"]["helm"]["releases"]
     files = [yaml.safe_load((ROOT / name).read_text()) for name in release.get("valuesFiles", [])]
-    given = ",".join(
-        f"{path}={yaml.safe_dump(v).split()[0]}" for path, v in release.get("setValues", {}).items()
-    )
-    return helm.render(
-        GIVEN, *files, values_of(given), release=release["name"], chart=ROOT / release["chartPath"]
-    )
+    given = [nested(path, value) for path, value in release.get("setValues", {}).items()]
+    return helm.render(GIVEN, *files, *given, release=release["name"], chart=ROOT / release["chartPath"])
 
 
 @pytest.mark.parametrize("profile", PATCHES)

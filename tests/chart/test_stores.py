@@ -23,10 +23,6 @@ def rabbitmq_config(objects):
     return dict(pairs)
 
 
-def environment(container):
-    return {variable["name"]: variable.get("value") for variable in container["env"]}
-
-
 @pytest.mark.parametrize("memory", ["512Mi", "1Gi", "1.5Gi", "800M", "2G", "786432Ki", "536870912"])
 @pytest.mark.parametrize("size", ["8Gi", "1Gi", "0.5G"])
 @pytest.mark.behaviour("C16")
@@ -51,7 +47,7 @@ def test_a_large_buffer_is_written_out(helm):
 
 
 def test_the_broker_waits_longer_for_an_acknowledgement_than_a_task_may_take(kit):
-    limit = environment(kit.container("kit-worker-default/worker"))["CELERYKIT_TASK_TIME_LIMIT"]
+    limit = kit.variables("kit-worker-default/worker")["CELERYKIT_TASK_TIME_LIMIT"]
     assert int(rabbitmq_config(kit)["consumer_timeout"]) / 1000 >= int(limit) + 60
 
 
@@ -76,13 +72,13 @@ def test_the_login_of_the_programs_watches_the_broker_and_does_not_rule_it(kit):
 
 @pytest.mark.behaviour("S9")
 def test_the_brokers_first_user_is_ours_and_not_guest(kit):
-    variables = environment(kit.container("kit-rabbitmq/rabbitmq"))
+    variables = kit.variables("kit-rabbitmq/rabbitmq")
     assert {"RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS"} <= set(variables)
     assert "guest" not in str([*kit])
 
 
 def test_the_brokers_name_stays_when_more_nodes_join(kit):
-    name = environment(kit.container("kit-rabbitmq/rabbitmq"))["RABBITMQ_NODENAME"]
+    name = kit.variables("kit-rabbitmq/rabbitmq")["RABBITMQ_NODENAME"]
     assert name == "rabbit@$(POD_NAME).kit-rabbitmq-headless.team.svc.cluster.local"
 
 
@@ -97,7 +93,7 @@ def test_mysql_is_probed_by_tcp(kit):
 
 @pytest.mark.behaviour("C17")
 def test_root_comes_into_mysql_from_within_its_pod_only(kit):
-    assert environment(kit.container("kit-mysql/mysql"))["MYSQL_ROOT_HOST"] == "localhost"
+    assert kit.variables("kit-mysql/mysql")["MYSQL_ROOT_HOST"] == "localhost"
     told = {
         path.partition("/")[0] for path, container in kit.containers() if "root-password" in str(container)
     }
@@ -142,7 +138,7 @@ def test_names_of_digits_stay_text(helm, store):
     spec = objects.get("StatefulSet", f"kit-{store}")["spec"]
     assert spec["template"]["spec"]["imagePullSecrets"] == [{"name": "123"}]
     assert spec["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "123"
-    assert environment(objects.container("kit-mysql/mysql"))["MYSQL_DATABASE"] == "123"
+    assert objects.variables("kit-mysql/mysql")["MYSQL_DATABASE"] == "123"
     for path, container in objects.containers():
         for variable in container.get("env", []):
             reference = variable.get("valueFrom", {}).get("secretKeyRef", {"name": ""})
@@ -180,10 +176,10 @@ def test_stores_of_the_user_take_the_place_of_ours(helm):
     objects = helm.render(GIVEN, CASES["external"])
     components = {o["metadata"]["labels"]["app.kubernetes.io/component"] for o, _ in objects.pods()}
     assert components == {"gateway", "worker", "autoscaler", "flower", "test"}
-    worker = environment(objects.container("kit-worker-default/worker"))
+    worker = objects.variables("kit-worker-default/worker")
     assert worker["CELERYKIT_BROKER_URL"] == "amqp://broker.example:5672/%2Fteam%20a"
     assert worker["CELERYKIT_DATABASE_URL"] == "mysql://db.example:3306/tasks"
-    flower = environment(objects.container("kit-flower/flower"))
+    flower = objects.variables("kit-flower/flower")
     assert flower["CELERYKIT_FLOWER_BROKER_API"] == "http://broker.example:15672/api/"
     config = objects.data("kit-autoscaler")["autoscaler.yaml"]
     assert "vhost: /team a" in config
@@ -194,7 +190,7 @@ def test_stores_of_the_user_take_the_place_of_ours(helm):
 @pytest.mark.parametrize("password", ["p@ss:/#%", "plain"])
 @pytest.mark.behaviour("C28")
 def test_the_programs_accept_the_addresses_with_any_password(helm, case, password):
-    variables = environment(helm.render(GIVEN, CASES[case]).container("kit-gateway/gateway"))
+    variables = helm.render(GIVEN, CASES[case]).variables("kit-gateway/gateway")
     login = {name: password for name in variables if name.endswith(("USERNAME", "PASSWORD"))}
     environ = {name: value for name, value in variables.items() if value is not None} | login
     assert load(Settings, environ).broker_url.startswith("amqp://p")

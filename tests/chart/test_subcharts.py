@@ -3,6 +3,7 @@
 import pytest
 
 from tests.chart.render import CHART, SUBCHARTS, HelmError
+from tests.chart.test_renders import validate
 
 PODS = {
     "rabbitmq": "StatefulSet",
@@ -23,6 +24,8 @@ def test_a_subchart_renders_alone_under_the_names_that_it_has_in_the_kit(each_he
             assert ("ConfigMap", volume["configMap"]["name"]) in made
         if "secret" in volume:
             assert ("Secret", volume["secret"]["secretName"]) in made
+    for object_ in objects:
+        validate(object_)
 
 
 @pytest.mark.parametrize("name", SUBCHARTS)

@@ -5,7 +5,7 @@ import pytest
 from celerykit.settings import Database, Settings, load
 from tests.chart.cases import CASES
 from tests.chart.render import CHART, GIVEN, HelmError
-from tests.chart.test_stores import environment, rabbitmq_config
+from tests.chart.test_stores import rabbitmq_config
 
 CLIENTS = ("kit-gateway/gateway", "kit-worker-default/worker", "kit-flower/flower")
 MIGRATIONS = ("kit-gateway/schema", "kit-worker-default/schema")
@@ -17,10 +17,9 @@ def ports(objects, name):
 
 def trusted(objects, path):
     """The Secrets with CAs that a container has, by where it finds them."""
-    kit, name = path.split("/")
+    kit = path.partition("/")[0]
     (pod,) = (pod for object_, pod in objects.pods() if object_["metadata"]["name"] == kit)
-    containers = [*pod.get("initContainers", []), *pod["containers"]]
-    (container,) = (one for one in containers if one["name"] == name)
+    container = objects.container(path)
     volumes = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
     return {
         f"{mount['mountPath']}/{item['path']}": volumes[mount["name"]]["secretName"]
@@ -35,14 +34,14 @@ def trusted(objects, path):
 def test_every_client_trusts_the_certificates_authority_and_speaks_tls_only(helm, case, secret):
     objects = helm.render(GIVEN, CASES[case])
     for path in (*CLIENTS, *MIGRATIONS, "kit-test/test"):
-        variables = environment(objects.container(path))
+        variables = objects.variables(path)
         assert variables["CELERYKIT_DATABASE_URL"] == "mysqls://kit-mysql:3306/celerykit"
         if path != "kit-flower/flower":  # which never opens it
             assert trusted(objects, path)[variables["CELERYKIT_DATABASE_CA_FILE"]] == secret.format("mysql")
         if path in CLIENTS:
             assert variables["CELERYKIT_BROKER_URL"] == "amqps://kit-rabbitmq:5671/%2F"
             assert trusted(objects, path)[variables["CELERYKIT_BROKER_CA_FILE"]] == secret.format("rabbitmq")
-    flower = environment(objects.container("kit-flower/flower"))
+    flower = objects.variables("kit-flower/flower")
     assert flower["CELERYKIT_FLOWER_BROKER_API"] == "https://kit-rabbitmq:15671/api/"
 
 
@@ -103,21 +102,21 @@ def test_cert_manager_makes_what_is_not_given_for_the_names_of_the_service(helm)
 def test_stores_of_the_user_are_trusted_by_a_secret_or_by_the_systems_authorities(helm):
     objects = helm.render(GIVEN, CASES["external tls"])
     for path in CLIENTS:
-        variables = environment(objects.container(path))
+        variables = objects.variables(path)
         assert variables["CELERYKIT_BROKER_URL"] == "amqps://broker.example:5671/%2F"
         assert variables["CELERYKIT_DATABASE_URL"] == "mysqls://db.example:3306/celerykit"
         assert trusted(objects, path) == {variables["CELERYKIT_BROKER_CA_FILE"]: "broker-ca"}
         assert "CELERYKIT_DATABASE_CA_FILE" not in variables
     port = {"rabbitmq": {"external": {"port": 5700}}}
-    gateway = helm.render(GIVEN, CASES["external tls"], port).container("kit-gateway/gateway")
-    assert environment(gateway)["CELERYKIT_BROKER_URL"] == "amqps://broker.example:5700/%2F"
+    gateway = helm.render(GIVEN, CASES["external tls"], port).variables("kit-gateway/gateway")
+    assert gateway["CELERYKIT_BROKER_URL"] == "amqps://broker.example:5700/%2F"
 
 
 @pytest.mark.behaviour("C28")
 @pytest.mark.parametrize("case", ["external", "external tls"])
 def test_the_programs_accept_what_the_chart_tells_them_of_stores(helm, case, monkeypatch):
     monkeypatch.setattr("celerykit.tls.context", lambda _: None)  # the file is in the pod
-    variables = environment(helm.render(GIVEN, CASES[case]).container("kit-gateway/gateway"))
+    variables = helm.render(GIVEN, CASES[case]).variables("kit-gateway/gateway")
     environ = {name: value for name, value in variables.items() if value is not None}
     secure = "s" if case.endswith("tls") else ""
     assert load(Settings, environ).broker_url.startswith(f"amqp{secure}://")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,11 +11,10 @@ import pytest
 import yaml
 
 from autoscaler.config import Autoscale, Pool
+from docs.values import keys as explained_keys
 from tests.chart.cases import CASES
 from tests.chart.render import CHART, GIVEN, SUBCHARTS, HelmError
 
-# what makes the page of values
-PAGE = runpy.run_path(str(CHART.parents[1] / "docs" / "values.py"))
 FOLDERS = {"": CHART, **{name: CHART / "charts" / name for name in SUBCHARTS}}
 # maps whose keys are the user's
 OPEN = {"gateway.catalogue", "worker.pools"}
@@ -138,8 +136,8 @@ def test_every_key_with_a_default_is_asked_for_since_one_that_is_left_empty_has_
 @pytest.mark.behaviour("C5")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_key_is_explained(name):
-    keys = PAGE["keys"](FOLDERS[name] / "values.yaml")
-    explained = {key.path for key in keys if key.default or key.path in OPEN}
+    found = explained_keys(FOLDERS[name] / "values.yaml")
+    explained = {key.path for key in found if key.default or key.path in OPEN}
     # one comment tells of all that an image or resources have
     asked = {re.sub(r"((^|\.)(image|resources))\..*", r"\1", path) for path, _ in leaves(values_of(name))}
     assert asked - explained == set()

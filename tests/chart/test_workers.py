@@ -8,10 +8,6 @@ from tests.chart.render import GIVEN
 from worker.settings import PREFIX, WorkerSettings
 
 
-def environment(container):
-    return {variable["name"]: variable.get("value") for variable in container["env"]}
-
-
 def of_pool(objects, name):
     return [o for o in objects if o["metadata"]["labels"].get("celery-kit/pool") == name]
 
@@ -23,12 +19,12 @@ def pools(helm):
 
 @pytest.mark.behaviour("C19", "C22")
 def test_a_pool_has_what_it_says_and_else_the_defaults(pools):
-    slow = environment(pools.container("kit-worker-slow/worker"))
+    slow = pools.variables("kit-worker-slow/worker")
     assert slow["CELERYKIT_QUEUES"] == "reports,exports"
     assert slow["CELERYKIT_TASK_TIME_LIMIT"] == "60"
     assert slow["CELERYKIT_WORKER_CONCURRENCY"] == "4"
     assert slow["CELERYKIT_WORKER_POOL_TYPE"] == "prefork"
-    fixed = environment(pools.container("kit-worker-fixed/worker"))
+    fixed = pools.variables("kit-worker-fixed/worker")
     assert fixed["CELERYKIT_POOL"] == "fixed"
     assert fixed["CELERYKIT_WORKER_CONCURRENCY"] == "100"
     assert fixed["CELERYKIT_WORKER_POOL_TYPE"] == "gevent"
@@ -128,7 +124,7 @@ def test_a_queue_belongs_to_one_pool_if_any_of_them_scales_by_it(helm, scales):
 @pytest.mark.behaviour("C19", "C22")
 @pytest.mark.parametrize("pool", ["default", "slow", "fixed"])
 def test_the_worker_of_each_pool_accepts_what_it_is_told(pools, pool):
-    told = environment(pools.container(f"kit-worker-{pool}/worker"))
+    told = pools.variables(f"kit-worker-{pool}/worker")
     settings = load(WorkerSettings, told, PREFIX)
     assert (settings.concurrency, settings.pool_type) == {
         "default": (4, "prefork"),

@@ -1,7 +1,6 @@
 """The documentation says what the code does: settings, reasons, ports, links, commands."""
 
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,11 @@ import yaml
 
 from autoscaler.model import Reason
 from celerykit.settings import Settings
+from docs.values import all_keys
 from local.ports import Ports
 from local.run import Run
 from local.stores import RabbitMQ
-from tests.chart.render import CHART, SUBCHARTS
+from tests.chart.render import CHART
 from tests.pages import NO_COMMANDS, NOT_RUN, blocks, commands
 from tests.pages import PAGES as COMMANDS
 
@@ -94,13 +94,7 @@ def test_the_page_of_the_manifests_names_images_and_components_that_are_there():
 
 def known_values():
     """Every key of the values, and every map above one."""
-    made = runpy.run_path(str(ROOT / "docs" / "values.py"))
-    files = {"": CHART / "values.yaml"} | {
-        name: CHART / "charts" / name / "values.yaml" for name in SUBCHARTS
-    }
-    found = {
-        key.path for name, file in files.items() for key in made["keys"](file, f"{name}." if name else "")
-    }
+    found = {key.path for key in all_keys()}
     return found | {path.rpartition(".")[0] for path in found}
 
 

@@ -40,13 +40,8 @@ def environment(settings):
 
 
 @pytest.fixture(params=["prefork", "threads", "gevent"])
-def worker(run, settings, request):
-    own = environment(settings) | {"CELERYKIT_WORKER_POOL_TYPE": request.param}
-    worker = Worker(run, settings.broker_url, settings.database_url, **own)
-    try:
-        yield worker.ready()
-    finally:
-        worker.end()
+def worker(start_worker, settings, request):
+    return start_worker(**environment(settings), CELERYKIT_WORKER_POOL_TYPE=request.param)
 
 
 @pytest.fixture
