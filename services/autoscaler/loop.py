@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import fields
 from prometheus_client import CollectorRegistry
 
 from autoscaler import config as configuration
@@ -55,10 +56,10 @@ class ConfigFile:
 
 
 def _accepted(old: Config, new: Config) -> Config:
+    names = {field.name: field.encode_name for field in fields(old)}
     for key in ("actuator", "host", "port", "prometheus_url", "prometheus_labels", "mode"):
         if getattr(old, key) != getattr(new, key):
-            shown = {"prometheus_url": "prometheusUrl", "prometheus_labels": "prometheusLabels"}.get(key, key)
-            raise ConfigError(f"{shown}: cannot change while the autoscaler runs; restart it")
+            raise ConfigError(f"{names[key]}: cannot change while the autoscaler runs; restart it")
     return new
 
 

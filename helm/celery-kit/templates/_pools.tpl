@@ -24,9 +24,9 @@ The pools as JSON, by name, each with what it does not say itself filled in from
 {{- end -}}
 {{- end -}}
 {{- $_ := set $pool "name" $name -}}
-{{- $own := eq $pool.autoscale.scaler "autoscaler" -}}
-{{- $_ := set $pool "autoscaled" (and $pool.autoscale.enabled (ne $mode "off") (or $own (eq $mode "advise"))) -}}
-{{- $_ := set $pool "scaler" (and $pool.autoscale.enabled (not (and $own (eq $mode "off"))) | ternary $pool.autoscale.scaler "") -}}
+{{- $ours := eq $pool.autoscale.scaler "autoscaler" -}}
+{{- $_ := set $pool "autoscaled" (and $pool.autoscale.enabled (ne $mode "off") (or $ours (eq $mode "advise"))) -}}
+{{- $_ := set $pool "scaler" (and $pool.autoscale.enabled (not (and $ours (eq $mode "off"))) | ternary $pool.autoscale.scaler "") -}}
 {{- if not $pool.terminationGracePeriodSeconds -}}
 {{- $_ := set $pool "terminationGracePeriodSeconds" (add $pool.taskTimeLimitSeconds 60) -}}
 {{- end -}}
@@ -47,4 +47,16 @@ The pools as JSON, by name, each with what it does not say itself filled in from
 {{- /* The name of a pool's objects, from (list . POOL). */ -}}
 {{- define "celery-kit.poolName" -}}
 {{- include "celery-kit.name" (list (index . 0) (printf "worker-%s" (index . 1))) -}}
+{{- end -}}
+
+{{- /* The labels of a pool's objects, from (list . POOL). */ -}}
+{{- define "celery-kit.poolLabels" -}}
+{{ include "celery-kit.labels" (list (index . 0) "worker") }}
+celery-kit/pool: {{ index . 1 | quote }}
+{{- end -}}
+
+{{- /* What selects a pool's pods, from (list . POOL). */ -}}
+{{- define "celery-kit.poolSelector" -}}
+{{ include "celery-kit.selector" (list (index . 0) "worker") }}
+celery-kit/pool: {{ index . 1 | quote }}
 {{- end -}}

@@ -29,9 +29,10 @@
 {{- end -}}
 
 {{- define "celery-kit.secretsChecks" -}}
-{{- $missing := include "celery-kit.missingSecrets" . | fromJsonArray -}}
-{{- if and $missing (eq .Values.secrets.onMissing "fail") -}}
-{{- fail (printf "secrets.onMissing: is fail, and neither values nor the cluster have %s: give them, or name a Secret of yours as existingSecret beside them" (join ", " $missing)) -}}
+{{- if eq .Values.secrets.onMissing "fail" -}}
+{{- with include "celery-kit.missingSecrets" . | fromJsonArray -}}
+{{- fail (printf "secrets.onMissing: is fail, and neither values nor the cluster have %s: give them, or name a Secret of yours as existingSecret beside them" (join ", " .)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -101,26 +101,20 @@ class Cluster:
             async for hpa in self._client.list(autoscaling_v2.HorizontalPodAutoscaler):
                 if hpa.spec and hpa.spec.scaleTargetRef.kind == "Deployment" and hpa.metadata:
                     found[hpa.spec.scaleTargetRef.name] = f"HorizontalPodAutoscaler {hpa.metadata.name}"
-        try:
-            async with self._call("list", "list ScaledObjects", may_miss=True):
-                async for scaled in self._client.list(_ScaledObject):
-                    target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
-                    if target.get("kind", "Deployment") == "Deployment" and scaled.metadata:
-                        found[target.get("name", "")] = f"ScaledObject {scaled.metadata.name}"
-        except ApiError as error:
-            if error.code != NOT_FOUND:  # without KEDA there is no such kind
-                raise
+        # without KEDA there is no such kind
+        async with self._call("list", "list ScaledObjects", may_miss=True):
+            async for scaled in self._client.list(_ScaledObject):
+                target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
+                if target.get("kind", "Deployment") == "Deployment" and scaled.metadata:
+                    found[target.get("name", "")] = f"ScaledObject {scaled.metadata.name}"
         return found
 
     async def lease(self, name: str) -> coordination_v1.Lease | None:
         """Read a Lease, if there is one."""
-        try:
-            async with self._call("get", f"read Lease {name}", may_miss=True):
-                return await self._client.get(coordination_v1.Lease, name)
-        except ApiError as error:
-            if error.code == NOT_FOUND:
-                return None
-            raise
+        found = None
+        async with self._call("get", f"read Lease {name}", may_miss=True):
+            found = await self._client.get(coordination_v1.Lease, name)
+        return found  # noqa: RET504  # a 404 leaves it None
 
     async def write_lease(self, lease: coordination_v1.Lease) -> None:
         """Make a Lease, or replace it if it is still of the version that it was read in."""
@@ -162,8 +156,9 @@ class Cluster:
             async with self._told_plainly(what):
                 yield
         except ApiError as error:
-            if not (may_miss and error.code == NOT_FOUND):
-                self._errors.labels(verb, error.code).inc()
+            if may_miss and error.code == NOT_FOUND:
+                return
+            self._errors.labels(verb, error.code).inc()
             raise
 
     @asynccontextmanager

@@ -1,9 +1,9 @@
 {{- /* The components that have metrics and rules, as JSON: what is off is not missed. */ -}}
 {{- define "celery-kit.monitored" -}}
-{{- $parts := list "gateway" -}}
-{{- if include "celery-kit.pools" . | fromJson }}{{ $parts = append $parts "worker" }}{{ end -}}
-{{- if include "celery-kit.autoscaledPools" . | fromJsonArray }}{{ $parts = append $parts "autoscaler" }}{{ end -}}
-{{- if .Values.flower.enabled }}{{ $parts = append $parts "flower" }}{{ end -}}
+{{- $parts := list -}}
+{{- range list "gateway" "worker" "autoscaler" "flower" -}}
+{{- if include "celery-kit.runs" (list $ .) }}{{ $parts = append $parts . }}{{ end -}}
+{{- end -}}
 {{- if or .Values.rabbitmq.enabled .Values.rabbitmq.external.metricsUrl }}{{ $parts = append $parts "rabbitmq" }}{{ end -}}
 {{- if and .Values.mysql.enabled .Values.mysql.exporter.enabled }}{{ $parts = append $parts "mysql" }}{{ end -}}
 {{- toJson $parts -}}

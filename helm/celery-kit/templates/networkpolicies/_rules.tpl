@@ -77,23 +77,22 @@ true
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{- define "celery-kit.toBroker" -}}
-{{- $port := include "celery-kit.urlPort" (include "celery-kit.brokerUrl" .) -}}
-{{- if .Values.rabbitmq.enabled -}}
-{{- include "celery-kit.edge" (list . "to" (list "rabbitmq") $port) -}}
+{{- /* To a store at a port, from (list . STORE PORT): the release's own or the user's. */ -}}
+{{- define "celery-kit.toStore" -}}
+{{- if (index (index . 0).Values (index . 1)).enabled -}}
+{{- include "celery-kit.edge" (list (index . 0) "to" (list (index . 1)) (index . 2)) -}}
 {{- else -}}
-{{- include "celery-kit.server" (list . "rabbitmq" $port) -}}
+{{- include "celery-kit.server" . -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "celery-kit.toBroker" -}}
+{{- include "celery-kit.toStore" (list . "rabbitmq" (include "celery-kit.urlPort" (include "celery-kit.brokerUrl" .))) -}}
 {{- end -}}
 
 {{- define "celery-kit.toManagement" -}}
 {{- with include "celery-kit.managementUrl" . -}}
-{{- $port := include "celery-kit.urlPort" . -}}
-{{- if $.Values.rabbitmq.enabled -}}
-{{- include "celery-kit.edge" (list $ "to" (list "rabbitmq") $port) -}}
-{{- else -}}
-{{- include "celery-kit.server" (list $ "rabbitmq" $port) -}}
-{{- end -}}
+{{- include "celery-kit.toStore" (list $ "rabbitmq" (include "celery-kit.urlPort" .)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -108,12 +107,7 @@ true
 {{- end -}}
 
 {{- define "celery-kit.toDatabase" -}}
-{{- $port := include "celery-kit.urlPort" (include "celery-kit.databaseUrl" .) -}}
-{{- if .Values.mysql.enabled -}}
-{{- include "celery-kit.edge" (list . "to" (list "mysql") $port) -}}
-{{- else -}}
-{{- include "celery-kit.server" (list . "mysql" $port) -}}
-{{- end -}}
+{{- include "celery-kit.toStore" (list . "mysql" (include "celery-kit.urlPort" (include "celery-kit.databaseUrl" .))) -}}
 {{- end -}}
 
 {{- /* To Prometheus, from (list . URL); the release's own if the URL is empty. */ -}}

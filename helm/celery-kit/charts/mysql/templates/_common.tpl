@@ -40,10 +40,10 @@ helm.sh/chart: {{ printf "%s-%s" $chart.Name $chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end -}}
 
-{{- /* A pod's own keys, from (list . UID [VALUES]), where the component's values say which nodes take it. */ -}}
+{{- /* A pod's own keys, from (list . UID VALUES): where the component's values say which nodes take it. */ -}}
 {{- define "mysql.pod" -}}
 {{- $id := index . 1 -}}
-{{- $values := dict }}{{ if gt (len .) 2 }}{{ $values = index . 2 }}{{ end -}}
+{{- $values := index . 2 -}}
 {{- /* links would set variables: those of a release `celerykit` look like settings */ -}}
 enableServiceLinks: false
 {{- range $key := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
