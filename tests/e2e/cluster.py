@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from local.http import request
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/celery-kit"
 RELEASE = "kit"
+WORKERS = f"{RELEASE}-worker-default"  # the Deployment of the pool `default`
 INSTALL_SECONDS = 300
 FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
@@ -101,6 +103,10 @@ class Cluster:
 
     def remove_namespace(self, name: str) -> None:
         """Remove a namespace with all that is in it, and make its volumes fresh."""
+        # Pods first: Kubernetes looks at a namespace again only after half the longest grace period of its
+        # pods, or at its resync each five minutes, however soon they end.
+        owners = ("deployments,statefulsets,jobs", "--all", "--cascade=foreground", "-n", name)
+        self.kubectl("delete", *owners, "--wait", "--timeout=180s", seconds=200)
         self.kubectl("delete", "namespace", name, "--wait", "--timeout=180s", seconds=200)
         cluster_tool("volumes")
 
@@ -121,6 +127,11 @@ class Kit:
 
     def names(self, kind: str) -> set[str]:
         return {item["metadata"]["name"] for item in self.get(kind)["items"]}
+
+    def pods(self, selector: str) -> list[Any]:
+        """The pods of a selector, without those that are about to go."""
+        found = self.get("pods", "-l", selector)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def run_helm(self, *arguments: str, seconds: float = 60) -> str:
         return self.cluster.run(self.helm, *arguments, "-n", self.namespace, seconds=seconds)
@@ -152,6 +163,10 @@ class Kit:
     def secret(self, component: str, key: str) -> str:
         data = self.get("secret", f"{self.release}-{component}")["data"]
         return base64.b64decode(data[key]).decode()
+
+    def login(self, component: str) -> tuple[str, str]:
+        """The name and the password that a component asks for."""
+        return self.secret(component, "username"), self.secret(component, "password")
 
     def address(self, component: str, port: int) -> str:
         """`127.0.0.1:PORT`, forwarded to a component's Service for as long as its pod lives."""
@@ -207,17 +222,22 @@ class Kit:
         return self.ask("gateway", 8000, path, method=method, body=body, headers=key | headers)
 
     def flower(self, path: str) -> Answer:
-        login = (self.secret("flower", "username"), self.secret("flower", "password"))
-        return self.ask("flower", 5555, path, login=login)
+        return self.ask("flower", 5555, path, login=self.login("flower"))
+
+    def series(self, promql: str) -> list[Any]:
+        """The series that Prometheus finds now."""
+        answer = self.ask("prometheus", 9090, f"/api/v1/query?query={quote(promql)}")
+        assert answer.status == 200, f"{promql}: {answer.body!r}"
+        found: list[Any] = answer.json["data"]["result"]
+        return found
 
     def prometheus(self, promql: str) -> float | None:
         """One number from Prometheus; None if it has none."""
-        answer = self.ask("prometheus", 9090, f"/api/v1/query?query={quote(promql)}")
-        found = answer.json["data"]["result"]
+        found = self.series(promql)
         return float(found[0]["value"][1]) if found else None
 
     def database_url(self) -> str:
-        user, password = (quote(self.secret("mysql", key), safe="") for key in ("username", "password"))
+        user, password = (quote(part, safe="") for part in self.login("mysql"))
         return f"mysql://{user}:{password}@{self.address('mysql', 3306)}/celerykit"
 
     def explained(self, pool: str = "default") -> dict[str, Any]:
@@ -229,6 +249,22 @@ class Kit:
         for process, output, _ in self._forwards.values():
             _end(process, output)
         self._forwards.clear()
+
+
+@contextmanager
+def passing(cluster: Cluster, helm: str) -> Iterator[Kit]:
+    """A kit that is not installed yet, and whose namespace goes in the end."""
+    kit = Kit(cluster, helm, f"e2e-{uuid.uuid4().hex[:6]}")
+    try:
+        yield kit
+    finally:
+        kit.close()
+        cluster.remove_namespace(kit.namespace)
+
+
+def is_ready(pod: Any) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def _end(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:

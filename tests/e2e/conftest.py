@@ -1,15 +1,15 @@
 """One cluster for the run; the kit, installed with its defaults, for all tests that leave it as it was."""
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.cluster.clusters import choose
 from tests.cluster.images import COMPONENTS
 from tests.cluster.node import Node
-from tests.e2e.cluster import Cluster, Kit, cluster_tool
+from tests.e2e.cluster import Cluster, Kit, cluster_tool, passing
 
 # On a node made here no image of Grafana can be had, and its pod would never start.
 ON_NODE = isinstance(choose(), Node)
@@ -48,25 +48,13 @@ def cluster() -> Cluster:
 @pytest.fixture
 def fresh(cluster: Cluster) -> Iterator[Callable[[str], Kit]]:
     """Makes a kit that is not installed yet, in a namespace that goes with the test."""
-    kits: list[Kit] = []
-
-    def make(helm: str) -> Kit:
-        kits.append(Kit(cluster, helm, f"e2e-{uuid.uuid4().hex[:6]}"))
-        return kits[-1]
-
-    yield make
-    for kit in kits:
-        kit.close()
-        cluster.remove_namespace(kit.namespace)
+    with ExitStack() as stack:
+        yield lambda helm: stack.enter_context(passing(cluster, helm))
 
 
 @pytest.fixture(scope="session")
 def kit(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Kit]:
     """The kit, installed by Helm 4 with its defaults."""
-    kit = Kit(cluster, "helm4", f"e2e-{uuid.uuid4().hex[:6]}")
-    try:
+    with passing(cluster, "helm4") as kit:
         tell(f"installed and ready in {kit.install(*FLAGS):.0f} s, with {' '.join(FLAGS) or 'no flag'}")
         yield kit
-    finally:
-        kit.close()
-        cluster.remove_namespace(kit.namespace)

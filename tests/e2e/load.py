@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from subprocess import CalledProcessError
 
 from local import ledger
@@ -47,7 +48,7 @@ class Load:
 
     def longest_gap(self):
         """The longest time without a result."""
-        return max(b - a for a, b in zip(self.answered, self.answered[1:], strict=False))
+        return max(b - a for a, b in pairwise(self.answered))
 
     def _call_on(self):
         kit = Kit(self.kit.cluster, self.kit.helm, self.kit.namespace)
@@ -134,6 +135,18 @@ def settled(kit):
     return not any("deletionTimestamp" in pod["metadata"] for pod in kit.get("pods")["items"])
 
 
+def rows(kit, ids):
+    """The attempts at these tasks."""
+    return ledger.read_rows(kit.database_url(), ids)
+
+
+def counted(kit, accepted):
+    """What became of the accepted tasks; an attempt is interrupted if it came to no end."""
+    attempts = rows(kit, accepted)
+    workers = {row.worker.partition("@")[0] for row in attempts}
+    return ledger.count(accepted, attempts, set(), workers)
+
+
 def judged(kit, load):
     """What became of the accepted tasks; those that end get the time to. No call may have ended in a 500.
 
@@ -143,9 +156,7 @@ def judged(kit, load):
     end = time.monotonic() + 90
 
     def look():
-        rows = ledger.read_rows(kit.database_url(), load.accepted)
-        workers = {row.worker.partition("@")[0] for row in rows}
-        counts = ledger.count(load.accepted, rows, set(), workers)
+        counts = counted(kit, load.accepted)
         return (not counts.lost or time.monotonic() > end) and counts
 
     return eventually(look, 150, "the ledger can be read")

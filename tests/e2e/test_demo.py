@@ -4,10 +4,9 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import CHART, RELEASE, eventually
+from tests.e2e.cluster import CHART, RELEASE, WORKERS, eventually
 from tests.e2e.conftest import FLAGS
 
-WORKERS = f"{RELEASE}-worker-default"
 DEMO = [
     "--set=demo.enabled=true",
     "--set-json=demo.minutes=0.5",

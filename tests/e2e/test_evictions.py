@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.e2e.cluster import RELEASE
+from tests.e2e.cluster import RELEASE, WORKERS
 
 EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction"}
 
@@ -13,10 +13,7 @@ EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction"}
 @pytest.mark.timeout(900)
 def test_each_pod_may_be_evicted(kit):
     budgets = kit.get("poddisruptionbudgets")["items"]
-    assert {budget["metadata"]["name"] for budget in budgets} >= {
-        f"{RELEASE}-gateway",
-        f"{RELEASE}-worker-default",
-    }
+    assert {budget["metadata"]["name"] for budget in budgets} >= {f"{RELEASE}-gateway", WORKERS}
     for pod in kit.get("pods", "-l", f"app.kubernetes.io/instance={RELEASE}")["items"]:
         name = pod["metadata"]["name"]
         path = f"/api/v1/namespaces/{kit.namespace}/pods/{name}/eviction?dryRun=All"

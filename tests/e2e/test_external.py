@@ -9,7 +9,6 @@ import re
 import ssl
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -18,7 +17,7 @@ import pytest
 import yaml
 
 from tests.certificates import Authority
-from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.cluster import CHART, RELEASE, Kit, eventually, passing
 from tests.e2e.conftest import FLAGS
 
 AWKWARD = 'p@ss:/#%&+ $HOME"{}"'
@@ -114,38 +113,37 @@ def served(kit: Kit) -> Certificates:
 @pytest.fixture(scope="module")
 def external(cluster, authority, tmp_path_factory) -> Iterator[Kit]:
     """A kit whose stores are two more releases beside it."""
-    kit = Kit(cluster, "helm3", f"e2e-{uuid.uuid4().hex[:6]}")
 
     def values(name: str, content: object) -> str:
         file = tmp_path_factory.mktemp("values") / f"{name}.json"
         file.write_text(json.dumps(content))
         return f"--values={file}"
 
-    try:
-        cluster.namespace(kit.namespace)
-        secret(kit, BROKER["existingSecret"], username="team", password=CANARIES["broker"],
-               erlang_cookie=CANARIES["cookie"])  # fmt: skip
-        secret(kit, DATABASE["existingSecret"], username="team", password=CANARIES["db"],
-               root_password=CANARIES["root"], exporter_password=CANARIES["exporter"])  # fmt: skip
-        for authorities in {BROKER["tls"]["caSecret"], DATABASE["tls"]["caSecret"]}:
-            secret(kit, authorities, ca__crt=authority.certificate)
-        certify(kit, authority)
-        for release, chart, store in (("broker", "rabbitmq", BROKER), ("db", "mysql", DATABASE)):
-            own = {
-                "auth": {"existingSecret": store["existingSecret"]},
-                "tls": {"enabled": True, "existingSecret": f"{release}-tls"},
-                "resources": SMALL,
-            }
-            kit.run_helm("install", release, str(CHART / "charts" / chart), values(release, own))
-        add_virtual_host(kit)
-        kit.install(f"--values={PROFILE}", *FLAGS, values(RELEASE, OURS))
-        yield kit
-    finally:
-        kit.close()
-        with suppress(subprocess.CalledProcessError):
-            # while there is a broker, the workers end sooner
-            kit.run_helm("uninstall", RELEASE, "--wait", seconds=120)
-        cluster.remove_namespace(kit.namespace)
+    with passing(cluster, "helm3") as kit:
+        try:
+            cluster.namespace(kit.namespace)
+            secret(kit, BROKER["existingSecret"], username="team", password=CANARIES["broker"],
+                   erlang_cookie=CANARIES["cookie"])  # fmt: skip
+            secret(kit, DATABASE["existingSecret"], username="team", password=CANARIES["db"],
+                   root_password=CANARIES["root"], exporter_password=CANARIES["exporter"])  # fmt: skip
+            for authorities in {BROKER["tls"]["caSecret"], DATABASE["tls"]["caSecret"]}:
+                secret(kit, authorities, ca__crt=authority.certificate)
+            certify(kit, authority)
+            for release, chart, store in (("broker", "rabbitmq", BROKER), ("db", "mysql", DATABASE)):
+                own = {
+                    "auth": {"existingSecret": store["existingSecret"]},
+                    "tls": {"enabled": True, "existingSecret": f"{release}-tls"},
+                    "resources": SMALL,
+                }
+                kit.run_helm("install", release, str(CHART / "charts" / chart), values(release, own))
+            add_virtual_host(kit)
+            kit.install(f"--values={PROFILE}", *FLAGS, values(RELEASE, OURS))
+            yield kit
+        finally:
+            kit.close()
+            with suppress(subprocess.CalledProcessError):
+                # while there is a broker, the workers end sooner
+                kit.run_helm("uninstall", RELEASE, "--wait", seconds=120)
 
 
 def add_virtual_host(kit: Kit) -> None:

@@ -5,13 +5,12 @@ One node carries it all, so the pods ask for next to nothing.
 
 import json
 import time
-import uuid
 from contextlib import suppress
 from subprocess import CalledProcessError
 
 import pytest
 
-from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.cluster import CHART, RELEASE, eventually, is_ready, passing
 from tests.e2e.conftest import FLAGS
 from tests.e2e.load import Drain, disturbed
 
@@ -29,18 +28,17 @@ def ha(cluster, tell, tmp_path_factory):
     """The kit with ci/ha-values.yaml."""
     values = tmp_path_factory.mktemp("ha") / "values.json"
     values.write_text(json.dumps(VALUES))
-    kit = Kit(cluster, "helm4", f"e2e-{uuid.uuid4().hex[:6]}")
     flags = ("--values", str(CHART / "ci/ha-values.yaml"), "--values", str(values), *FLAGS)
-    try:
-        tell(f"with ha-values.yaml ready in {kit.install(*flags):.0f} s")
-        yield kit
-    finally:
-        kit.close()
-        with suppress(CalledProcessError):
-            kit.run_helm("uninstall", RELEASE)
-        # brokers that go at once wait for each other, up to a minute and a half
-        kit.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
-        cluster.remove_namespace(kit.namespace)
+    with passing(cluster, "helm4") as kit:
+        try:
+            tell(f"with ha-values.yaml ready in {kit.install(*flags):.0f} s")
+            yield kit
+        finally:
+            kit.close()
+            with suppress(CalledProcessError):
+                kit.run_helm("uninstall", RELEASE)
+            # brokers that go at once wait for each other, up to a minute and a half
+            kit.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
 
 
 def queues(kit):
@@ -52,17 +50,10 @@ def queues(kit):
     return {queue["name"]: queue for queue in json.loads(said)}
 
 
-def pods(kit, component):
-    """The pods of a component that are not about to go."""
-    found = kit.get("pods", "-l", f"app.kubernetes.io/component={component}")["items"]
-    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
-
 def ready(kit, component):
     """How many pods of a component serve."""
     found = kit.get("pods", "-l", f"app.kubernetes.io/component={component}")["items"]
-    conditions = ({c["type"]: c["status"] for c in pod["status"].get("conditions", [])} for pod in found)
-    return sum(condition.get("Ready") == "True" for condition in conditions)
+    return sum(map(is_ready, found))
 
 
 def test_the_kit_for_production_proves_itself(ha):
@@ -98,7 +89,8 @@ def test_the_broker_that_leads_goes_and_the_calls_are_answered_on(ha, tell):
 def test_a_pod_that_is_deleted_loses_no_task(ha, tell, component):
     with disturbed(ha) as load:
         began = time.time()
-        ha.kubectl("delete", "pod", pods(ha, component)[0], "--timeout=120s", seconds=130)
+        pod = ha.pods(f"app.kubernetes.io/component={component}")[0]["metadata"]["name"]
+        ha.kubectl("delete", "pod", pod, "--timeout=120s", seconds=130)
     tell(f"{component} back after {load.whole_at - began:.0f} s: {load.counts}, {dict(load.others)}")
     assert load.counts.lost == 0
 
@@ -120,7 +112,7 @@ def test_one_broker_installed_alone_becomes_three_with_its_messages_and_never_fe
     kit, chart = fresh("helm4"), CHART / "charts/rabbitmq"
     flags = ("--set=resources.requests.cpu=1m", "--set=resources.requests.memory=64Mi")
     kit.install(*flags, chart=chart)
-    login = (kit.secret("rabbitmq", "username"), kit.secret("rabbitmq", "password"))
+    login = kit.login("rabbitmq")
 
     def manage(method, path, body=None):
         return kit.ask("rabbitmq", 15672, f"/api/{path}", method=method, body=body, login=login)

@@ -26,20 +26,23 @@ def built(cluster, folder):
     return {key(object_): object_ for object_ in found}
 
 
-def with_components(folder: Path, *names):
-    """A kustomization of the base with components, as a user would write it."""
+def kustomization(folder: Path, resource: Path, **more):
+    """A folder with a kustomization of another, as a user would write it."""
     folder.mkdir(exist_ok=True)
-    (folder / "kustomization.yaml").write_text(
-        json.dumps(
-            {
-                "apiVersion": "kustomize.config.k8s.io/v1beta1",
-                "kind": "Kustomization",
-                "resources": [relative(HERE / "base", folder)],
-                "components": [relative(HERE / "components" / name, folder) for name in names],
-            }
-        )
-    )
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(resource, folder)],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(content))
     return folder
+
+
+def with_components(folder: Path, *names):
+    """A kustomization of the base with components."""
+    components = [relative(HERE / "components" / name, folder) for name in names]
+    return kustomization(folder, HERE / "base", components=components)
 
 
 def relative(to, folder):
@@ -89,22 +92,10 @@ def test_an_overlay_is_what_the_chart_makes_with_its_values(cluster, name):
 
 
 def from_registry(overlay: Path, folder: Path, registry: str):
-    """A kustomization of an overlay whose images of the kit come from there, as a user would write it."""
-    folder.mkdir(exist_ok=True)
-    (folder / "kustomization.yaml").write_text(
-        json.dumps(
-            {
-                "apiVersion": "kustomize.config.k8s.io/v1beta1",
-                "kind": "Kustomization",
-                "resources": [relative(overlay, folder)],
-                "images": [
-                    {"name": f"celery-kit/{part}", "newName": f"{registry}/celery-kit/{part}"}
-                    for part in IMAGES
-                ],
-            }
-        )
-    )
-    return folder
+    """A kustomization of an overlay whose images of the kit come from there."""
+    names = (f"celery-kit/{part}" for part in IMAGES)
+    images = [{"name": name, "newName": f"{registry}/{name}"} for name in names]
+    return kustomization(folder, overlay, images=images)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.crds import definitions
-from tests.e2e.cluster import CHART, RELEASE, eventually
+from tests.e2e.cluster import CHART, RELEASE, WORKERS, eventually
 from tests.e2e.conftest import FLAGS
+from tests.e2e.test_scaling import send
 
-DEPLOYMENT = f"{RELEASE}-worker-default"
 KEDA = "scaledobjects.keda.sh"
 SMALL = ["--set=flower.enabled=false,grafana.enabled=false"]
 TASKS = 40
@@ -37,12 +37,6 @@ def change(kit, *flags):
     )
 
 
-def send(kit, tasks, seconds):
-    for _ in range(tasks):
-        body = {"kwargs": {"seconds": seconds}}
-        assert kit.gateway("/v1/tasks/task.sleep", "POST", body, Prefer="respond-async").status == 202
-
-
 def explained(kit):
     return kit.ask("autoscaler", 8002, "/explain").json
 
@@ -59,14 +53,14 @@ def in_mode(kit, mode):
 
 
 def replicas(kit):
-    return kit.get("deployment", DEPLOYMENT)["spec"]["replicas"]
+    return kit.get("deployment", WORKERS)["spec"]["replicas"]
 
 
 def may_scale(kit):
     account = f"system:serviceaccount:{kit.namespace}:{RELEASE}-autoscaler"
     try:
         kit.kubectl(
-            "auth", "can-i", "patch", f"deployments/{DEPLOYMENT}", "--subresource=scale", "--as", account
+            "auth", "can-i", "patch", f"deployments/{WORKERS}", "--subresource=scale", "--as", account
         )
     except subprocess.CalledProcessError:
         return False
@@ -74,7 +68,7 @@ def may_scale(kit):
 
 
 def scaled_object_query(kit):
-    trigger = kit.get("scaledobject", DEPLOYMENT)["spec"]["triggers"][0]["metadata"]
+    trigger = kit.get("scaledobject", WORKERS)["spec"]["triggers"][0]["metadata"]
     assert trigger["serverAddress"] == f"http://{RELEASE}-prometheus.{kit.namespace}.svc:9090"
     return trigger["query"]
 
@@ -86,7 +80,7 @@ def test_each_mode_sets_the_number_or_leaves_it_alone(fresh, keda, tell):
 
     # a dry run decides and tells, and nothing moves
     in_mode(kit, "dryRun")
-    send(kit, TASKS, 2)
+    send(kit, [2] * TASKS)
     eventually(lambda: kit.explained()["wanted"] > 1, 60, "more workers would be wanted")
     decided = '{scale_target="default",action="up",reason="DrainBacklog"}'
     assert (
@@ -98,9 +92,7 @@ def test_each_mode_sets_the_number_or_leaves_it_alone(fresh, keda, tell):
     assert not may_scale(kit)
 
     # one that acts does not while another scales the same Deployment
-    kit.kubectl(
-        "autoscale", "deployment", DEPLOYMENT, "--name=theirs", "--min=1", "--max=3", "--cpu-percent=80"
-    )
+    kit.kubectl("autoscale", "deployment", WORKERS, "--name=theirs", "--min=1", "--max=3", "--cpu-percent=80")
     change(kit, "--set=autoscaler.mode=act")
     held = eventually(
         lambda: (last := in_mode(kit, "act")["default"]["last"])["reason"] == "Paused" and last,

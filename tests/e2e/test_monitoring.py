@@ -1,7 +1,6 @@
 """What Prometheus in the cluster knows after a burst: every panel, rule and alert finds its series."""
 
 import json
-from urllib.parse import quote
 
 import pytest
 import yaml
@@ -15,7 +14,7 @@ from tests.contract.monitoring import (
     as_chosen,
     selectors_of,
 )
-from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.cluster import CHART, RELEASE, WORKERS, Kit, eventually
 
 TASKS = 60
 # kills a child that runs a task: the oldest process that our first one started
@@ -38,7 +37,7 @@ def busy(kit):
     post(kit, "task.fail")
     for _ in range(TASKS):
         post(kit, "task.sleep", seconds=1)
-    kit.kubectl("exec", f"deployment/{RELEASE}-worker-default", "-c", "worker", "--", "python", "-c", KILL)
+    kit.kubectl("exec", f"deployment/{WORKERS}", "-c", "worker", "--", "python", "-c", KILL)
     return kit
 
 
@@ -47,20 +46,13 @@ def post(kit, task, **arguments):
     assert answer.status == 202, answer
 
 
-def found(kit, query):
-    """The series that Prometheus finds now."""
-    answer = kit.ask("prometheus", 9090, f"/api/v1/query?query={quote(as_chosen(query))}")
-    assert answer.status == 200, f"{query}: {answer.body!r}"
-    return answer.json["data"]["result"]
-
-
 def await_all(kit, queries):
     """Ask until each query has found a series."""
     missing = dict.fromkeys(queries)
 
     def look():
         post(kit, "task.sleep", seconds=0.1)  # rates forget what was long ago
-        for query in [query for query in missing if found(kit, query)]:
+        for query in [query for query in missing if kit.series(as_chosen(query))]:
             del missing[query]
         return not missing
 

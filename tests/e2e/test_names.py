@@ -1,12 +1,13 @@
 """Two releases share a namespace, one with the longest name there is; wrong values are refused by name."""
 
 import subprocess
-import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from tests.e2e.cluster import CHART, Kit
+from k8s.render import key
+from tests.e2e.cluster import CHART, Kit, passing
 from tests.e2e.conftest import FLAGS
 
 MINIMAL = f"--values={CHART}/ci/minimal-values.yaml"
@@ -31,23 +32,18 @@ pytestmark = pytest.mark.timeout(600)
 def two(cluster, tell):
     """Two minimal kits in one namespace."""
     assert len(LONG) == 53
-    namespace = f"e2e-{uuid.uuid4().hex[:6]}"
-    kits = [Kit(cluster, helm, namespace, name) for helm, name in (("helm3", "kit"), ("helm4", LONG))]
-    cluster.namespace(namespace)
-    try:
+    with passing(cluster, "helm3") as short, closing(Kit(cluster, "helm4", short.namespace, LONG)) as long:
+        kits = [short, long]
+        cluster.namespace(short.namespace)
         with ThreadPoolExecutor() as pool:
             took = list(pool.map(lambda kit: kit.install(MINIMAL, *FLAGS), kits))
         tell(f"two minimal kits installed at once and ready in {max(took):.0f} s")
         yield kits
-    finally:
-        for kit in kits:
-            kit.close()
-        cluster.remove_namespace(namespace)
 
 
 def names(kit):
     of_it = kit.get(KINDS, "-l", f"app.kubernetes.io/instance={kit.release}")["items"]
-    return {(item["kind"], item["metadata"]["name"]) for item in of_it}
+    return set(map(key, of_it))
 
 
 @pytest.mark.behaviour("C34", "C35")

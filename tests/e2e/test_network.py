@@ -10,15 +10,13 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.chart.cases import CASES
 from tests.chart.render import GIVEN, Helm
-from tests.chart.test_network_policies import allowed
+from tests.chart.test_network_policies import GIVEN_VALUES, OWN_RULES, allowed
 from tests.cluster.network import NODE_IP, POD_RANGE
-from tests.e2e.cluster import CHART, RELEASE, cluster_tool, eventually
+from tests.e2e.cluster import RELEASE, WORKERS, cluster_tool, eventually
 from tests.e2e.conftest import ON_NODE
-from tests.e2e.test_scaling import ended, send
+from tests.e2e.test_scaling import at_rest, ended, send
 from tests.e2e.watch import Watcher
 from tests.network.connections import connections
 from tests.network.edges import (
@@ -34,7 +32,6 @@ from tests.network.edges import (
 )
 from tests.network.policies import Network, Pod
 
-DEPLOYMENT = f"{RELEASE}-worker-default"
 PODS = ip_network(POD_RANGE)
 OF_THE_NODE = {NODE_IP, str(PODS[1])}  # no policy keeps a node from its pods
 # edges that nothing here makes use of
@@ -87,8 +84,6 @@ NOT_HERE = {
         *some(OTHERS, "prometheus", 9090)
     },
 }
-# with policies switched off, and with rules that a user added
-NOT_OURS = {"open", "closed"}
 
 
 @dataclass
@@ -157,18 +152,6 @@ def one_of_each(watch):
     return {component_of(pod): pod for pod in watch.pods.values() if COMPONENT in pod.labels}.values()
 
 
-def workers(kit):
-    return [
-        item["metadata"]["name"]
-        for item in kit.get("pods", "-l", "celery-kit/pool=default")["items"]
-        if not item["metadata"].get("deletionTimestamp")
-    ]
-
-
-def at_rest(kit):
-    return len(workers(kit)) == 1 and kit.explained()["draining"] == 0
-
-
 @pytest.mark.skipif(not ON_NODE, reason="sees the connections of pods on this machine only")
 @pytest.mark.timeout(900)
 @pytest.mark.behaviour("C25", "S6", "S10")
@@ -176,7 +159,7 @@ def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, 
     network = policies(kit)
     eventually(lambda: at_rest(kit), 300, "one worker")
     with Watch(kit) as watch:
-        kit.kubectl("scale", f"deployment/{DEPLOYMENT}", "--replicas=2")  # for the autoscaler to drain
+        kit.kubectl("scale", f"deployment/{WORKERS}", "--replicas=2")  # for the autoscaler to drain
         accepted = send(kit, [0.1] * 8)  # more would bring workers, which stay for a minute
         eventually(lambda: ended(kit, accepted), 60, "the burst is done")
         kit.run_helm("test", RELEASE, seconds=300)
@@ -192,7 +175,8 @@ def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, 
         tell(f"{len(watch.used())} edges used by {len(watch.seen)} connections, none of them forbidden")
 
         on_purpose = f"import socket; socket.create_connection(('{RELEASE}-prometheus', 9090), 5)"
-        kit.kubectl("exec", workers(kit)[0], "--", "python", "-c", on_purpose)
+        worker = kit.pods("celery-kit/pool=default")[0]["metadata"]["name"]
+        kit.kubectl("exec", worker, "--", "python", "-c", on_purpose)
         eventually(lambda: watch.forbidden(network), 30, "the connection made on purpose is seen")
         assert watch.forbidden(network) == {("worker", "prometheus", 9090)}
     eventually(lambda: at_rest(kit), 120, "one worker again")
@@ -202,8 +186,8 @@ def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, 
 def test_every_edge_that_any_values_bring_is_watched_here_or_is_known_for_why_it_is_not():
     helm = Helm(Path(cluster_tool("path", "helm3")))
     here = allowed(helm.render(GIVEN, {"grafana": {"enabled": False}}))
-    values = [case for name, case in CASES.items() if name not in NOT_OURS]
-    values += [yaml.safe_load(file.read_text()) for file in (CHART / "ci").iterdir()]
-    everywhere = {row.edge for row in promised()}.union(*(allowed(helm.render(GIVEN, one)) for one in values))
+    everywhere = {row.edge for row in promised()}.union(
+        *(allowed(helm.render(GIVEN, v)) - OWN_RULES.get(name, set()) for name, v in GIVEN_VALUES.items())
+    )
     assert UNUSED.keys() <= here
     assert everywhere - here == set().union(*NOT_HERE.values())

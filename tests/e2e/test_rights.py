@@ -9,12 +9,12 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import pytest
 
-from tests.e2e.cluster import RELEASE
+from tests.e2e.cluster import RELEASE, WORKERS
 
 GOLDEN = Path(__file__).with_name("autoscaler-rights.txt")
 ACCOUNT = f"{RELEASE}-autoscaler"
 APPS, CORE = "apis/apps/v1", "api/v1"
-POOL = f"deployments/{RELEASE}-worker-default"
+POOL = f"deployments/{WORKERS}"
 TO_NOTHING = {"spec": {"replicas": 0}}
 ANOTHER_IMAGE = {"spec": {"containers": [{"name": "worker", "image": "another"}]}}
 pytestmark = pytest.mark.timeout(900)

@@ -9,10 +9,10 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from local import ledger
-from tests.e2e.cluster import RELEASE, eventually
+from tests.e2e.cluster import RELEASE, WORKERS, eventually, is_ready
+from tests.e2e.load import counted, rows
 from tests.e2e.watch import Watcher
 
-DEPLOYMENT = f"{RELEASE}-worker-default"
 TASKS = 1000
 LONG_SECONDS = 120  # a shrink begins after about 60 and is to be over by then
 MIB = 2**20
@@ -33,14 +33,12 @@ class Watch(Watcher):
 
     def look(self):
         now = time.time()
-        replicas = self.kit.get("deployment", DEPLOYMENT)["spec"]["replicas"]
+        replicas = self.kit.get("deployment", WORKERS)["spec"]["replicas"]
         if not self.wanted or self.wanted[-1][1] != replicas:
             self.wanted.append((now, replicas))
-        pods = self.kit.get("pods", "-l", "celery-kit/pool=default")["items"]
-        alive = {p["metadata"]["name"]: p for p in pods if not p["metadata"].get("deletionTimestamp")}
+        alive = {pod["metadata"]["name"]: pod for pod in self.kit.pods("celery-kit/pool=default")}
         for name, pod in alive.items():
-            conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
-            if conditions.get("Ready") == "True":
+            if is_ready(pod):
                 self.ready_at.setdefault(name, now)
         for name in self.ready_at.keys() - alive.keys():
             self.gone_at.setdefault(name, now)
@@ -55,8 +53,8 @@ class Watch(Watcher):
 def at_rest(kit):
     explained = kit.explained()
     return (
-        kit.get("deployment", DEPLOYMENT)["status"].get("readyReplicas") == 1
-        and kit.get("deployment", DEPLOYMENT)["spec"]["replicas"] == 1
+        kit.get("deployment", WORKERS)["status"].get("readyReplicas") == 1
+        and kit.get("deployment", WORKERS)["spec"]["replicas"] == 1
         and explained["draining"] == 0
         and sum(signal["value"] for signal in explained["inputs"]) == 0
     )
@@ -93,10 +91,6 @@ def send(kit, tasks):
     return asyncio.run(run())
 
 
-def rows(kit, ids):
-    return ledger.read_rows(kit.database_url(), ids)
-
-
 def ended(kit, ids):
     done = {row.task_id for row in rows(kit, ids) if row.ended_at is not None}
     return done == set(ids)
@@ -109,13 +103,6 @@ def running(kit, ids):
 
 def pod_of(row):
     return row.worker.rpartition("@")[2]
-
-
-def judged(kit, accepted, watch):
-    """What became of the accepted tasks; an attempt is interrupted if it came to no end."""
-    attempts = rows(kit, accepted)
-    workers = {row.worker.partition("@")[0] for row in attempts}
-    return ledger.count(accepted, attempts, set(), workers)
 
 
 @pytest.mark.behaviour("C14", "C20", "S5")
@@ -141,7 +128,7 @@ def test_a_burst_brings_workers_and_takes_only_drained_ones_away(kit, tell):
         f" p50 {ledger.quantile(waited, 0.5):.1f} s, p95 {ledger.quantile(waited, 0.95):.1f} s"
     )
     assert watch.peak >= 3
-    counts = judged(kit, accepted | long, watch)
+    counts = counted(kit, accepted | long)
     tell(f"done {counts.done}, lost {counts.lost}, twice {counts.run_twice}, cut {counts.interrupted}")
     assert (counts.done, counts.lost, counts.run_twice, counts.interrupted) == (TASKS + 1, 0, 0, 0)
     assert watch.gone_at
@@ -168,15 +155,14 @@ def test_a_broker_that_restarts_amid_a_shrink_interrupts_no_task(kit, tell):
         accepted |= eventually(lambda: sent_again(kit), 60, "a task is accepted after the restart")
         eventually(lambda: ended(kit, accepted), 240, "all tasks are done")
         eventually(lambda: at_rest(kit), 300, "one worker again")
-    counts = judged(kit, accepted, watch)
+    counts = counted(kit, accepted)
     tell(f"done {counts.done}, lost {counts.lost}, twice {counts.run_twice}, cut {counts.interrupted}")
     assert (counts.lost, counts.interrupted) == (0, 0)
     assert watch.gone_at.keys() <= watch.drained, "a worker was removed that had not been drained"
 
 
 def broker_ready(kit):
-    pod = kit.get("pods", "-l", "app.kubernetes.io/component=rabbitmq")["items"][0]
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
+    return is_ready(kit.get("pod", f"{RELEASE}-rabbitmq-0"))
 
 
 def sent_again(kit):

@@ -4,13 +4,12 @@ import base64
 import hashlib
 import json
 import subprocess
-import uuid
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from tests.e2e.cluster import CHART, RELEASE, Cluster, Kit
+from tests.e2e.cluster import CHART, RELEASE, Cluster, Kit, passing
 
 KEPT = {
     "rabbitmq": {"username": "celerykit", "password": "old-broker", "erlang-cookie": "old-cookie"},
@@ -38,9 +37,8 @@ OWNED = {"meta.helm.sh/release-name": RELEASE}
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace with the Secrets of a release that was uninstalled."""
-    name = f"e2e-{uuid.uuid4().hex[:6]}"
-    cluster.namespace(name)
-    try:
+    with passing(cluster, "helm3") as kit:
+        cluster.namespace(kit.namespace)
         for component, data in KEPT.items():
             made = {
                 "apiVersion": "v1",
@@ -48,14 +46,12 @@ def namespace(cluster: Cluster) -> Iterator[str]:
                 "metadata": {
                     "name": f"{RELEASE}-{component}",
                     "labels": {"app.kubernetes.io/managed-by": "Helm"},
-                    "annotations": OWNED | {"meta.helm.sh/release-namespace": name},
+                    "annotations": OWNED | {"meta.helm.sh/release-namespace": kit.namespace},
                 },
                 "stringData": data,
             }
-            cluster.kubectl("-n", name, "apply", "-f", "-", text=json.dumps(made))
-        yield name
-    finally:
-        cluster.remove_namespace(name)
+            cluster.kubectl("-n", kit.namespace, "apply", "-f", "-", text=json.dumps(made))
+        yield kit.namespace
 
 
 @pytest.fixture(params=["helm3", "helm4"])

@@ -56,7 +56,7 @@ def test_the_programs_use_the_broker_and_do_not_rule_it(kit):
     def status(path, login):
         return kit.ask("rabbitmq", 15672, f"/api/{path}", login=login).status
 
-    ours = (kit.secret("rabbitmq", "username"), kit.secret("rabbitmq", "password"))
+    ours = kit.login("rabbitmq")
     assert status("queues/%2F", ours) == 200
     assert status("users", ours) == 401
     assert status("overview", ("guest", "guest")) == 401

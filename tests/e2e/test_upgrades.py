@@ -3,23 +3,24 @@
 import json
 import re
 import subprocess
-import threading
 import time
-import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import yaml
 
+from k8s.render import key
 from tests.chart.previous import ROOT, previous
+from tests.chart.previous import version as chart_version
 from tests.cluster.images import COMPONENTS, version
 from tests.cluster.node import Node
-from tests.e2e.cluster import CHART, RELEASE, Kit, eventually
+from tests.e2e.cluster import CHART, RELEASE, WORKERS, eventually, passing
 from tests.e2e.conftest import FLAGS, ON_NODE
-from tests.e2e.test_scaling import at_rest, ended, judged, send
+from tests.e2e.load import counted
+from tests.e2e.test_scaling import at_rest, ended, send
 
 RESTRICTED = f"--values={CHART}/ci/restricted-values.yaml"
-DEPLOYMENT = f"{RELEASE}-worker-default"
 TASKS = 100
 SECONDS = 300
 QUOTA = {
@@ -64,16 +65,12 @@ def has_whole_history():
 @pytest.fixture(scope="module")
 def aged(cluster, older, tell):
     """A kit of the last version, with the images of this one, in a namespace with a quota; by Helm 3."""
-    kit = Kit(cluster, "helm3", f"e2e-{uuid.uuid4().hex[:6]}")
-    cluster.namespace(kit.namespace)
-    try:
+    with passing(cluster, "helm3") as kit:
+        cluster.namespace(kit.namespace)
         cluster.kubectl("apply", "-n", kit.namespace, "-f", "-", text=json.dumps(QUOTA))
         tags = [f"--set={part}.image.tag={version()}" for part in COMPONENTS]
         tell(f"the last version installed and ready in {kit.install(*FLAGS, *tags, chart=older):.0f} s")
         yield kit
-    finally:
-        kit.close()
-        cluster.remove_namespace(kit.namespace)
 
 
 @pytest.fixture
@@ -129,29 +126,29 @@ def test_the_last_version_becomes_this_one_with_other_images_under_load_and_lose
 
     tags = [f"--set={part}.image.tag={other_tag}" for part in COMPONENTS]
     began = time.monotonic()
-    upgrade = threading.Thread(
-        target=lambda: said.append(
-            aged.run_helm(
-                *("upgrade", RELEASE, str(CHART), "--wait", f"--timeout={SECONDS}s"),
-                *(RESTRICTED, *FLAGS, *tags),
-                seconds=SECONDS + 30,
-            )
-        )
-    )
-    said = []
-    upgrade.start()
     answers = Counter()
     unmet = 0
-    while upgrade.is_alive():
-        try:
-            answer = aged.gateway("/v1/tasks/task.sleep", "POST", {"kwargs": {"seconds": 0.1}})
-        except (OSError, AssertionError, subprocess.CalledProcessError):
-            unmet += 1  # the port-forward ends with the gateway's old pod
-        else:
-            answers[answer.status] += 1
-            accepted |= {answer.json["id"]: time.time()} if answer.status in {200, 202} else {}
-        upgrade.join(timeout=1)
-    assert said, aged.state()
+    with ThreadPoolExecutor() as pool:
+        upgrade = pool.submit(
+            aged.run_helm,
+            *("upgrade", RELEASE, str(CHART), "--wait", f"--timeout={SECONDS}s"),
+            *(RESTRICTED, *FLAGS, *tags),
+            seconds=SECONDS + 30,
+        )
+        while not upgrade.done():
+            try:
+                answer = aged.gateway("/v1/tasks/task.sleep", "POST", {"kwargs": {"seconds": 0.1}})
+            except (OSError, AssertionError, subprocess.CalledProcessError):
+                unmet += 1  # the port-forward ends with the gateway's old pod
+            else:
+                answers[answer.status] += 1
+                accepted |= {answer.json["id"]: time.time()} if answer.status in {200, 202} else {}
+            wait([upgrade], timeout=1)
+    try:
+        upgrade.result()
+    except subprocess.SubprocessError as error:
+        error.add_note(aged.state())
+        raise
     tell(
         f"upgraded in {time.monotonic() - began:.0f} s under load:"
         f" answers {dict(answers)}, {unmet} requests met no gateway"
@@ -161,13 +158,12 @@ def test_the_last_version_becomes_this_one_with_other_images_under_load_and_lose
 
     images = {
         container["image"]
-        for pod in aged.get("pods", "-l", "app.kubernetes.io/component in (gateway, worker)")["items"]
-        if not pod["metadata"].get("deletionTimestamp")
+        for pod in aged.pods("app.kubernetes.io/component in (gateway, worker)")
         for container in pod["spec"]["containers"]
     }
     assert {image.rpartition(":")[2] for image in images} == {other_tag}
     eventually(lambda: ended(aged, accepted), 240, "all tasks are done")
-    counts = judged(aged, accepted, None)
+    counts = counted(aged, accepted)
     tell(f"done {counts.done}, lost {counts.lost}, twice {counts.run_twice}, cut {counts.interrupted}")
     assert (counts.done, counts.lost) == (len(accepted), 0)
 
@@ -181,8 +177,8 @@ def workers(kit):
     """Each worker's start: another uid or a restart would be another."""
     return {
         pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"]
-        for pod in kit.get("pods", "-l", "app.kubernetes.io/component=worker")["items"]
-        if not pod["metadata"].get("deletionTimestamp") and pod["status"].get("containerStatuses")
+        for pod in kit.pods("app.kubernetes.io/component=worker")
+        if pod["status"].get("containerStatuses")
     }
 
 
@@ -198,7 +194,7 @@ def test_a_new_threshold_restarts_no_worker_and_resets_no_number_on_both_helms(a
     for one, (started, old) in before.items():
         new = ("--set", f"worker.autoscale.targetBacklogPerWorker={old + 3}")
         one.run_helm("upgrade", RELEASE, str(CHART), "--reset-then-reuse-values", *new, seconds=120)
-        assert one.get("deployment", DEPLOYMENT)["spec"]["replicas"] == 2
+        assert one.get("deployment", WORKERS)["spec"]["replicas"] == 2
         assert workers(one) == started
     for one, (started, old) in before.items():
         eventually(lambda one=one, new=old + 3: threshold(one) == new, 150, "the new threshold")
@@ -218,19 +214,16 @@ def threshold(kit):
 def manifest(kit, *flags):
     """What Helm says that a revision has."""
     objects = filter(None, yaml.safe_load_all(kit.run_helm("get", "manifest", RELEASE, *flags)))
-    return {(object_["kind"], object_["metadata"]["name"]): object_ for object_ in objects}
+    return {key(object_): object_ for object_ in objects}
 
 
 def live(kit, keys):
     """Those of these objects that the cluster has."""
-    names = sorted("/".join(key) for key in keys)
+    names = sorted(map("/".join, keys))
     if not names:
         return {}
     found = json.loads(kit.kubectl("get", "--ignore-not-found", "-o", "json", *names) or "{}")
-    return {
-        (item["kind"], item["metadata"]["name"]): item
-        for item in found.get("items", [found] if found else [])
-    }
+    return {key(item): item for item in found.get("items", [found] if found else [])}
 
 
 def versions(objects):
@@ -239,20 +232,17 @@ def versions(objects):
     return {re.sub(r"^[a-z-]+-", "", label) for label in labels}
 
 
-def chart_version(chart):
-    return str(yaml.safe_load((chart / "Chart.yaml").read_text())["version"])
-
-
 @pytest.mark.behaviour("C38")
 def test_a_rollback_brings_the_last_version_back_which_works_on(aged, older, tell):
     kept = secrets(aged)
     old, new = manifest(aged, "--revision=1"), manifest(aged)
-    assert versions(new) == {chart_version(CHART)}
+    assert versions(new) == {chart_version((CHART / "Chart.yaml").read_text())}
     began = time.monotonic()
     aged.run_helm("rollback", RELEASE, "1", "--wait", f"--timeout={SECONDS}s", seconds=SECONDS + 30)
     tell(f"rolled back to the last version in {time.monotonic() - began:.0f} s")
     back = live(aged, old)
-    assert (back.keys(), versions(back)) == (old.keys(), {chart_version(older)})
+    last = chart_version((older / "Chart.yaml").read_text())
+    assert (back.keys(), versions(back)) == (old.keys(), {last})
     eventually(lambda: not live(aged, new.keys() - old.keys()), 60, "what only the new version has is gone")
     task = asked(aged, "back")
     assert eventually(lambda: result(aged, task), 60, "the result") == "back"

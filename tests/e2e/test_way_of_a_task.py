@@ -55,7 +55,7 @@ def test_a_browser_logs_in_to_flower_and_shows_the_workers_and_the_finished_task
     answer = kit.gateway("/v1/tasks/task.echo", "POST", {"args": ["seen"]}, Prefer="wait=50")
     eventually(lambda: flowers(kit, answer.json["id"]), 30, "the task in Flower")
     worker = kit.get("pods", "-l", "app.kubernetes.io/component=worker")["items"][0]["metadata"]["name"]
-    user, password = kit.secret("flower", "username"), kit.secret("flower", "password")
+    user, password = kit.login("flower")
     address = kit.address("flower", 5555)
     with chromium() as browser:
         browser.get(f"http://{user}:{password}@{address}/workers")
