@@ -1,4 +1,4 @@
-"""Start the autoscaler: `python -m autoscaler --config FILE`."""
+"""Start the autoscaler, `python -m autoscaler --config FILE`, or try policies, `autoscaler simulate`."""
 
 import argparse
 import asyncio
@@ -22,6 +22,7 @@ from autoscaler.config import Config, ConfigError, Kubernetes
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
+from autoscaler.simulator import command
 
 TOKEN = "CELERYKIT_DRAIN_TOKEN"  # noqa: S105  # the name of the variable
 IDENTITY = "POD_NAME"
@@ -49,8 +50,21 @@ class JsonFormatter(logging.Formatter):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT; bad settings end it with one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="autoscaler", description="Match workers to the backlog.")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML file")
-    path: Path = parser.parse_args(arguments).config
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the YAML file; runs until it is told to end"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    simulated = "replay a load under several policies and compare them; nothing is scaled"
+    command.add_to(commands.add_parser("simulate", help=simulated, description=simulated))
+    options = parser.parse_args(arguments)
+    if options.command == "simulate":
+        if options.config is not None:
+            parser.error("--config is for a run that scales, and says nothing to simulate")
+        _simulate(options)
+        return
+    if options.config is None:
+        parser.error("--config FILE is required, or the command simulate")
+    path: Path = options.config
     try:
         file = ConfigFile(path)
     except (ConfigError, OSError) as error:
@@ -68,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         asyncio.run(_serve(file, token))
     except ActuationError as error:
+        _exit(str(error))
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    try:
+        print(command.run(options))
+    except command.BadInput as error:
         _exit(str(error))
 
 

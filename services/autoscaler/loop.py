@@ -16,7 +16,7 @@ from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Kubernetes, Mode, Pool
 from autoscaler.decide import decide, watch
 from autoscaler.metrics import Metrics, Tick
-from autoscaler.model import Action, Decision, Fleet, Observation, Reason, State
+from autoscaler.model import Action, Decision, Estimate, Fleet, Observation, Reason, State
 from autoscaler.policies import estimate
 from autoscaler.prometheus import Prometheus
 
@@ -143,8 +143,14 @@ class Loop:
         self.unseen.clear()
         now = self._clock()
         for name, seen in (await self._prometheus.observe(self._pools)).items():
-            scale = self._pools[name].autoscale
-            self._states[name] = watch(self._states[name], estimate(seen, scale), scale, now)
+            asked, state = self._estimate(name, seen, now)
+            self._states[name] = watch(state, asked, self._pools[name].autoscale, now)
+
+    def _estimate(self, name: str, seen: Observation, now: float) -> tuple[Estimate, State]:
+        """Ask the pool's policy, and let it remember."""
+        state = self._states[name]
+        asked, memory = estimate(state.memory, seen, self._pools[name].autoscale, now)
+        return asked, replace(state, memory=memory)
 
     def _reload(self) -> None:
         changed = self.file.reload()
@@ -163,7 +169,8 @@ class Loop:
         for name, pool in pools.items():
             state = self._states.get(name, State())
             if self._pools.get(name) != pool:
-                state = replace(state, asked=())  # what was asked for under other terms says nothing now
+                # What was asked for and learned under other terms says nothing now.
+                state = replace(state, asked=(), memory=None)
             self._states[name] = state
             self.changes.setdefault(name, deque(maxlen=CHANGES_KEPT))
         self.metrics.expect(pools)
@@ -189,12 +196,13 @@ class Loop:
         problem = seen.fleet.unknown or None
         if problem and before:
             seen = replace(seen, fleet=replace(before.estimate.observation.fleet, unknown=problem))
-            asked = estimate(seen, pool.autoscale)
-            self._states[name] = watch(self._states[name], asked, pool.autoscale, self._clock())
+        now = self._clock()
+        asked, state = self._estimate(name, seen, now)
+        if problem and before:
+            self._states[name] = watch(state, asked, pool.autoscale, now)
             decision = Decision(before.decision.workers, Action.HOLD, Reason.FLEET_UNKNOWN, problem)
         else:
-            asked = estimate(seen, pool.autoscale)
-            decision, self._states[name] = decide(self._states[name], asked, pool.autoscale, self._clock())
+            decision, self._states[name] = decide(state, asked, pool.autoscale, now)
             try:
                 if self.mode == "act":
                     await self._actuator.act(name, pool, decision)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -140,6 +141,7 @@ class Observation:
     problem: Reason | None = None
     detail: str = ""
     fleet: Fleet = Fleet()
+    oldest_seconds: float = math.nan  # how long the oldest task waits; 0: none waits; NaN: not known
 
     @property
     def backlog(self) -> float:
@@ -185,3 +187,4 @@ class State:
     watched_since: float = math.inf  # since when there was no gap
     after_gap: bool = False  # the watch began again after a gap, not at the start
     stepped_down: float = -math.inf
+    memory: Any = None  # what the policy itself remembers; only it knows what that is

@@ -1,5 +1,6 @@
 """The documentation says what the code does: settings, reasons, ports, links, commands."""
 
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,22 @@ def test_every_setting_and_value_is_in_its_page(made_by):
         check=False,
     )
     assert check.returncode == 0, check.stderr
+
+
+def test_the_example_of_a_simulation_gives_what_its_page_shows(tmp_path):
+    load, command, shown, *_ = (block.text for block in blocks(ROOT / "docs" / "simulate.md"))
+    subprocess.run([sys.executable, "-c", load], cwd=tmp_path, check=True)
+    program, *options = command.split()
+    assert program == ".venv/bin/autoscaler"
+    run = subprocess.run(
+        [sys.executable, "-m", "autoscaler", *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "services")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == shown
 
 
 def test_every_reason_is_explained():

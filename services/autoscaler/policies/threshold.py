@@ -1,12 +1,13 @@
 """The policy `threshold`: as many workers as the backlog fills, between two thresholds."""
 
 import math
+from typing import Any
 
 from autoscaler.config import Autoscale
 from autoscaler.model import Action, Estimate, Observation, Reason
 
 
-def estimate(observation: Observation, scale: Autoscale) -> Estimate:
+def estimate(memory: Any, observation: Observation, scale: Autoscale, _now: float) -> tuple[Estimate, Any]:
     """Up when B > up x target x N, down when B < down x target x N, with B the backlog, N the workers."""
     backlog = observation.backlog
     wanted = observation.fleet.wanted
@@ -25,4 +26,4 @@ def estimate(observation: Observation, scale: Autoscale) -> Estimate:
         compared = f"between {down_below:g} and {up_above:g}"
     words = f"backlog {backlog:g} is {compared}; ceil({backlog:g} / {target:g}) = {workers}"
     terms = {"backlog": backlog, "upAbove": up_above, "downBelow": down_below, "wanted": wanted}
-    return Estimate(observation, workers, action, reason, words, terms)
+    return Estimate(observation, workers, action, reason, words, terms), memory

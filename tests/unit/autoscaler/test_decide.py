@@ -54,8 +54,9 @@ def step(
     now: float = NOW,
 ) -> tuple[Decision, State]:
     there = fleet(workers) if isinstance(workers, int) else workers
-    asked = estimate(seen(backlog, there, problem), scale)
-    return decide(watched(scale=scale) if state is None else state, asked, scale, now)
+    state = watched(scale=scale) if state is None else state
+    asked, _ = estimate(state.memory, seen(backlog, there, problem), scale, now)
+    return decide(state, asked, scale, now)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,8 @@ def test_unacknowledged_messages_keep_the_last_worker() -> None:
     observation = Observation(
         (Signal("default", "ready", 0, 1), Signal("default", "unacknowledged", 1, 1)), fleet=fleet(3)
     )
-    decision, _ = decide(watched(), estimate(observation, scale), scale, NOW)
+    asked, _ = estimate(None, observation, scale, NOW)
+    decision, _ = decide(watched(), asked, scale, NOW)
     assert decision.workers == 1
 
 

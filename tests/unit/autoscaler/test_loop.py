@@ -13,10 +13,11 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
+from autoscaler import policies
 from autoscaler.actuators import ActuationError
-from autoscaler.config import Pool
+from autoscaler.config import Autoscale, Pool
 from autoscaler.loop import ConfigFile, Loop
-from autoscaler.model import Decision, Fleet, Worker
+from autoscaler.model import Decision, Estimate, Fleet, Observation, Worker
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
 from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus
@@ -373,6 +374,27 @@ async def test_a_follower_that_takes_over_knows_the_down_window(bench: Bench) ->
     decision = await bench.tick()
     assert (decision.workers, decision.reason) == (1, "Idle")
     assert bench.metric("leader") == 1
+
+
+async def test_a_policy_remembers_from_tick_to_tick_until_its_pool_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, float]] = []
+
+    def count(memory: Any, seen: Observation, _scale: Autoscale, now: float) -> tuple[Estimate, Any]:
+        asked.append((memory, now))
+        return Estimate(seen, workers=1), len(asked)
+
+    monkeypatch.setattr(policies, "POLICIES", {"threshold": count})
+    bench.fake.backlog(0)
+    await bench.tick()
+    bench.actuator.leading = False
+    await bench.tick()
+    bench.actuator.leading = True
+    await bench.tick()
+    bench.write({"default": {"queues": ["default"], "autoscale": {"minWorkers": 2}}})
+    await bench.tick()
+    assert asked == [(None, 105), (1, 110), (2, 115), (None, 120)]
 
 
 async def test_a_leader_that_lost_the_lead_shows_no_numbers_any_more(bench: Bench) -> None:

@@ -1,0 +1,75 @@
+"""The contenders are what their users run, fitted to the setting."""
+
+import pytest
+
+from autoscaler.config import Autoscale
+from autoscaler.simulator.contenders import CONTENDERS, contender
+from autoscaler.simulator.setting import Setting
+from tests.unit.autoscaler.simulator.replay import Pool
+
+SETTING = Setting(slo=30, concurrency=4, boot=20, tick=5, min_workers=1, max_workers=60)
+
+
+def pool(name: str, workers: int = 1, setting: Setting = SETTING) -> Pool:
+    found = contender(name, setting)
+    return Pool(found.policy, found.scale, workers)
+
+
+@pytest.mark.parametrize(
+    ("name", "period", "victims", "grace"),
+    [
+        ("threshold", 5, "drain", 600),
+        ("hpa", 15, "replicaset", 30),
+        ("hpa-tuned", 15, "replicaset", 600),
+        ("keda", 15, "replicaset", 30),
+        ("kpa", 2, "replicaset", 300),
+        ("step", 10, "replicaset", 30),
+    ],
+)
+def test_each_decides_and_ends_workers_as_its_users_know_it(
+    name: str, period: float, victims: str, grace: float
+) -> None:
+    found = contender(name, SETTING)
+    assert (found.name, found.period, found.victims, found.grace) == (name, period, victims, grace)
+
+
+def test_an_unknown_name_is_told_with_those_that_are_known() -> None:
+    with pytest.raises(
+        ValueError, match="'vpa' is not known; known are threshold, hpa, hpa-tuned, keda, kpa, step"
+    ):
+        contender("vpa", SETTING)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_all_have_the_limits_and_the_concurrency_of_the_setting(name: str) -> None:
+    scale = contender(name, Setting(slo=30, concurrency=3, boot=20, min_workers=2, max_workers=7)).scale
+    assert (scale.min_workers, scale.max_workers, scale.target_backlog_per_worker) == (2, 7, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "threshold"])
+def test_ports_bring_their_own_windows(name: str) -> None:
+    scale = contender(name, SETTING).scale
+    assert (scale.down_window_seconds, scale.cooldown_seconds) == (0, 0)
+
+
+def test_threshold_has_the_windows_that_it_has_by_default() -> None:
+    scale = contender("threshold", SETTING).scale
+    assert scale == Autoscale(min_workers=1, max_workers=60, target_backlog_per_worker=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [("threshold", 60), ("hpa", 5), ("hpa-tuned", 60), ("keda", 5), ("kpa", 60), ("step", 2)],
+)
+def test_a_burst_of_four_hundred_is_met_by_each_in_its_way(name: str, workers: int) -> None:
+    assert pool(name).at(0, 400, oldest=16) == workers
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_none_takes_a_silent_prometheus_for_an_idle_queue_at_once(name: str) -> None:
+    assert pool(name, 8).course([22, 22, None, None], every=5)[-1] == 8
+
+
+def test_keda_alone_shrinks_when_the_series_are_missing_for_long() -> None:
+    end = {name: pool(name, 8).course([22] + [None] * 80, every=15)[-1] for name in CONTENDERS}
+    assert end == dict.fromkeys(CONTENDERS, 8) | {"keda": 1}
