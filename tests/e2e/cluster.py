@@ -103,10 +103,11 @@ class Cluster:
 
     def remove_namespace(self, name: str) -> None:
         """Remove a namespace with all that is in it, and make its volumes fresh."""
-        # Pods first: Kubernetes looks at a namespace again only after half the longest grace period of its
-        # pods, or at its resync each five minutes, however soon they end.
-        owners = ("deployments,statefulsets,jobs", "--all", "--cascade=foreground", "-n", name)
-        self.kubectl("delete", *owners, "--wait", "--timeout=180s", seconds=200)
+        # Kubernetes looks at a namespace again only after half the longest grace period of its pods, or at
+        # its resync each five minutes, however soon they end. Workers end sooner while there is a broker.
+        for kinds in ("deployments,jobs", "statefulsets", "pods"):
+            everything = (kinds, "--all", "--cascade=foreground", "-n", name)
+            self.kubectl("delete", *everything, "--wait", "--timeout=180s", seconds=200)
         self.kubectl("delete", "namespace", name, "--wait", "--timeout=180s", seconds=200)
         cluster_tool("volumes")
 

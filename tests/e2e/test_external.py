@@ -7,10 +7,8 @@ import base64
 import json
 import re
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
@@ -120,30 +118,24 @@ def external(cluster, authority, tmp_path_factory) -> Iterator[Kit]:
         return f"--values={file}"
 
     with passing(cluster, "helm3") as kit:
-        try:
-            cluster.namespace(kit.namespace)
-            secret(kit, BROKER["existingSecret"], username="team", password=CANARIES["broker"],
-                   erlang_cookie=CANARIES["cookie"])  # fmt: skip
-            secret(kit, DATABASE["existingSecret"], username="team", password=CANARIES["db"],
-                   root_password=CANARIES["root"], exporter_password=CANARIES["exporter"])  # fmt: skip
-            for authorities in {BROKER["tls"]["caSecret"], DATABASE["tls"]["caSecret"]}:
-                secret(kit, authorities, ca__crt=authority.certificate)
-            certify(kit, authority)
-            for release, chart, store in (("broker", "rabbitmq", BROKER), ("db", "mysql", DATABASE)):
-                own = {
-                    "auth": {"existingSecret": store["existingSecret"]},
-                    "tls": {"enabled": True, "existingSecret": f"{release}-tls"},
-                    "resources": SMALL,
-                }
-                kit.run_helm("install", release, str(CHART / "charts" / chart), values(release, own))
-            add_virtual_host(kit)
-            kit.install(f"--values={PROFILE}", *FLAGS, values(RELEASE, OURS))
-            yield kit
-        finally:
-            kit.close()
-            with suppress(subprocess.CalledProcessError):
-                # while there is a broker, the workers end sooner
-                kit.run_helm("uninstall", RELEASE, "--wait", seconds=120)
+        cluster.namespace(kit.namespace)
+        secret(kit, BROKER["existingSecret"], username="team", password=CANARIES["broker"],
+               erlang_cookie=CANARIES["cookie"])  # fmt: skip
+        secret(kit, DATABASE["existingSecret"], username="team", password=CANARIES["db"],
+               root_password=CANARIES["root"], exporter_password=CANARIES["exporter"])  # fmt: skip
+        for authorities in {BROKER["tls"]["caSecret"], DATABASE["tls"]["caSecret"]}:
+            secret(kit, authorities, ca__crt=authority.certificate)
+        certify(kit, authority)
+        for release, chart, store in (("broker", "rabbitmq", BROKER), ("db", "mysql", DATABASE)):
+            own = {
+                "auth": {"existingSecret": store["existingSecret"]},
+                "tls": {"enabled": True, "existingSecret": f"{release}-tls"},
+                "resources": SMALL,
+            }
+            kit.run_helm("install", release, str(CHART / "charts" / chart), values(release, own))
+        add_virtual_host(kit)
+        kit.install(f"--values={PROFILE}", *FLAGS, values(RELEASE, OURS))
+        yield kit
 
 
 def add_virtual_host(kit: Kit) -> None:

@@ -34,7 +34,6 @@ def ha(cluster, tell, tmp_path_factory):
             tell(f"with ha-values.yaml ready in {kit.install(*flags):.0f} s")
             yield kit
         finally:
-            kit.close()
             with suppress(CalledProcessError):
                 kit.run_helm("uninstall", RELEASE)
             # brokers that go at once wait for each other, up to a minute and a half

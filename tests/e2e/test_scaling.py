@@ -51,10 +51,10 @@ class Watch(Watcher):
 
 
 def at_rest(kit):
-    explained = kit.explained()
+    explained, workers = kit.explained(), kit.get("deployment", WORKERS)
     return (
-        kit.get("deployment", WORKERS)["status"].get("readyReplicas") == 1
-        and kit.get("deployment", WORKERS)["spec"]["replicas"] == 1
+        workers["status"].get("readyReplicas") == 1
+        and workers["spec"]["replicas"] == 1
         and explained["draining"] == 0
         and sum(signal["value"] for signal in explained["inputs"]) == 0
     )
