@@ -6,8 +6,9 @@ came (a broker that restarted, a task that succeeded before and is not run again
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery.canvas import Signature
@@ -17,7 +18,7 @@ from celerykit.reply import PREFIX
 from celerykit.results import Database, ResultStore, decode
 from celerykit.settings import Settings
 from celerykit.transport import LinkError, NoQueue, Transport, Unavailable
-from celerykit.waits import ENDED, Outcome, Waits
+from celerykit.waits import ENDED, Outcome, Wait, Waits
 
 __all__ = ["Link", "LinkError", "NoQueue", "NotFinished", "Outcome", "Saturated", "Unavailable"]
 
@@ -109,7 +110,7 @@ class Link:
         Options: task_id, store (False: no row in the database), countdown and expires in seconds, eta,
         priority, time_limit and soft_time_limit in seconds, headers. Raises Unavailable or NoQueue.
         """
-        task_id, messages = self._build(name, args, kwargs, options)
+        (task_id,), messages = self._build(name, args, kwargs, options)
         await self._publish(messages)
         return task_id
 
@@ -127,8 +128,7 @@ class Link:
         Raises NotFinished when the broker has the task and it has not ended, Saturated before anything is
         sent, and Unavailable or NoQueue when the broker did not take it.
         """
-        task_id, messages = self._build(name, args, kwargs, options)
-        (outcome,) = await self._run([task_id], messages, wait)
+        (outcome,) = await self._run(*self._build(name, args, kwargs, options), wait)
         return outcome
 
     def apply_async(
@@ -166,28 +166,30 @@ class Link:
         """
         return await self._run(*self._envelopes.canvas(canvas, **options), wait)
 
-    async def _run(self, task_ids: list[str], messages: list[Message], wait: float) -> list[Outcome]:
+    def _run(
+        self, task_ids: list[str], messages: list[Message], wait: float
+    ) -> Coroutine[Any, Any, list[Outcome]]:
+        """Begin to wait and publish; what is returned awaits the end, and keeps no message meanwhile."""
         self._admit(len(task_ids))
         slots = [self._waits.add(task_id, wait) for task_id in task_ids]
-        publishing = asyncio.ensure_future(self._publish(messages))
-        futures = [slot.future for slot in slots]
+        # an answer is as good as a confirm, so nobody waits for that first
+        publishing = self._publish(messages)
+        publishing.add_done_callback(partial(_end_if_failed, slots))
+        return self._ended(slots, publishing)
+
+    async def _ended(self, slots: list[Wait], publishing: "asyncio.Future[None]") -> list[Outcome]:
+        outcomes = []
         try:
-            # an answer is as good as a confirm, so nobody waits for that first
-            everything: list[asyncio.Future[Any]] = [publishing, *futures]
-            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-            if not publishing.done() or publishing.exception() is None:
-                await asyncio.wait(futures)
-            outcomes = [future.result() for future in futures if future.done()]
-            ended = [outcome for outcome in outcomes if outcome is not None]
-            if len(ended) == len(task_ids):
-                return ended
-            await publishing
+            for slot in slots:
+                if outcome := await slot.future:
+                    outcomes.append(outcome)  # noqa: PERF401  # the waits end in the `finally` all the same
         finally:
             for slot in slots:
                 self._waits.remove(slot)
-            if not publishing.done():
-                publishing.add_done_callback(_forget)
-        raise NotFinished(*task_ids)
+        if len(outcomes) < len(slots):
+            await publishing
+            raise NotFinished(*(slot.task_id for slot in slots))
+        return outcomes
 
     async def wait(self, task_id: str, wait: float) -> Outcome | None:
         """Await the end of any task, whoever sent it; None when `wait` seconds were not enough.
@@ -236,10 +238,15 @@ class Link:
 
     def _build(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: dict[str, Any]
-    ) -> tuple[str, list[Message]]:
+    ) -> tuple[list[str], list[Message]]:
         return self._envelopes.build(name, args, kwargs or {}, queue=self._queues[name], **options)
 
-    async def _publish(self, messages: Iterable[Message]) -> None:
+    def _publish(self, messages: list[Message]) -> "asyncio.Future[None]":
+        if len(messages) == 1:
+            return self._transport.publish(messages[0], PUBLISH_SECONDS)
+        return asyncio.ensure_future(self._publish_in_order(messages))
+
+    async def _publish_in_order(self, messages: list[Message]) -> None:
         for message in messages:
             await self._transport.publish(message, PUBLISH_SECONDS)
 
@@ -249,9 +256,10 @@ class Link:
     def _on_reply(self, task_id: str, body: bytes) -> None:
         meta = decode(body)
         # the first reply may be a retry's or a start's: only an end ends a wait
-        if isinstance(meta, dict) and meta.get("status") in ENDED:
+        state = meta.get("status") if isinstance(meta, dict) else None
+        if isinstance(state, str) and state in ENDED:
             outcome = Outcome(
-                task_id, meta["status"], meta.get("result"), meta.get("traceback"), meta.get("date_done")
+                task_id, state, meta.get("result"), meta.get("traceback"), meta.get("date_done")
             )
             self._waits.resolve(outcome)
             self._expected.resolve(outcome)
@@ -275,7 +283,10 @@ class Link:
                     self._waits.resolve(outcome)
 
 
-def _forget(publishing: "asyncio.Future[Any]") -> None:
-    """Take note of a publish that nobody awaits any more, so that asyncio does not complain."""
-    if not publishing.cancelled() and publishing.exception() is not None:
-        log.info("a publish failed after its caller had gone: %s", publishing.exception())
+def _end_if_failed(slots: list[Wait], publishing: "asyncio.Future[None]") -> None:
+    """End the waits for tasks that the broker did not take; who waits asks the publish why."""
+    if publishing.cancelled() or publishing.exception() is None:
+        return
+    for slot in slots:
+        if not slot.future.done():
+            slot.future.set_result(None)

@@ -6,7 +6,7 @@ A field `broker_url` is the variable `CELERYKIT_BROKER_URL`; a list is written w
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -109,7 +109,8 @@ class Settings(Broker, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=WEEK,
-            description="seconds after which a running task is killed (hard limit); not with `threads`",
+            description="seconds after which a running task is killed (hard limit), at most 60 with the"
+            " profile `fast`; not with `threads`",
         ),
     ] = 3600
     task_events: Annotated[
@@ -122,6 +123,13 @@ class Settings(Broker, frozen=True, kw_only=True):
         str,
         Meta(pattern=r"^[\w.-]{1,100}$", description="the name of the pool that a worker belongs to"),
     ] = "default"
+    profile: Annotated[
+        Literal["durable", "fast"],
+        Meta(
+            description="how a worker takes tasks: `durable`, only those that it can run now, or `fast`, for"
+            " tasks of milliseconds (docs/workers.md)"
+        ),
+    ] = "durable"
     worker_host: Annotated[str, Meta(description="address of the worker's own HTTP port")] = "0.0.0.0"
     worker_port: Annotated[
         int, Meta(ge=0, le=65535, description="the worker's own HTTP port; 0 turns it off")

@@ -1,44 +1,35 @@
-"""AMQP for the link, on aiormq: publish with confirms, consume the replies, stay connected.
-
-This is all of AMQP that the link knows, so that the client beneath can be replaced.
-"""
+"""What the link knows of the broker: publish with confirms, consume the replies, stay connected."""
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from uuid import uuid4
 
-import aiormq
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Channel, Confirm, Queue
+from pamqp.common import FieldValue
 
-from celerykit import tls
+from celerykit.amqp import WORK, Closed, Connection, entries, publishing
 from celerykit.envelope import Message
 from celerykit.profile import undelayed
 from celerykit.settings import Broker
 
 HEARTBEAT = 20  # seconds
 CONNECT_SECONDS = 10
+CHUNK = 65536  # bytes of messages that are written at once
+NOT_FOUND = 404
+TICK = 0.1  # seconds: the time limits of publishes are kept to this
 BACKOFF = (0.2, 5.0)  # seconds: the first wait before a new try, and the longest
-REPLY_QUEUE = {
+REPLY_QUEUE: dict[str, FieldValue] = {
     "x-queue-type": "classic",  # named, since a vhost may have another default
     "x-expires": 300_000,  # ms that it outlives us, so that a short absence loses no reply
     "x-max-length-bytes": 64 * 1024 * 1024,
     "x-overflow": "drop-head",
 }
 
-# what a broken connection raises, in all its forms
-BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
-
 log = logging.getLogger(__name__)
-
-
-class Connection(aiormq.Connection):
-    """Notices within two heartbeats that the network has gone silent; aiormq itself takes over three."""
-
-    HEARTBEAT_GRACE_MULTIPLIER = 1.4  # type: ignore[assignment]  # asked each half a heartbeat
 
 
 class LinkError(Exception):
@@ -53,8 +44,33 @@ class NoQueue(Unavailable):
     """No such queue is on the broker: no worker has declared it yet."""
 
 
+@dataclass(slots=True, eq=False)
+class Publish:
+    """A message on its way; the future ends with the broker's confirm."""
+
+    message: Message
+    timeout: float
+    deadline: float  # the loop's time
+    future: "asyncio.Future[None]"
+
+    def fail(self, error: Exception) -> None:
+        """End it, unless it has ended; asyncio does not complain if nobody asks how."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()
+
+    def find_no_queue(self) -> None:
+        """End it since no queue takes it."""
+        name = self.message.routing_key
+        self.fail(NoQueue(f"no queue takes messages for {name!r}: is a worker up?"))
+
+
 class Transport:
-    """Two connections, one to publish and one to consume: the broker may block the first alone."""
+    """Two connections, one to publish and one to consume: the broker may block the first alone.
+
+    A publish is in the outbox until it may be written, so that nothing is sent later, unasked; then it is
+    among the unconfirmed. All that one turn of the loop publishes is written at once.
+    """
 
     def __init__(
         self,
@@ -68,18 +84,23 @@ class Transport:
         self.reply_queue = self._name_queue()
         self._on_reply = on_reply
         self._on_connect = on_connect
-        self._ready = asyncio.Event()
-        self._down_since = 0.0  # the loop's time; of use while not ready
+        self._down_since = 0.0  # the loop's time; of use while not connected
         self._task: asyncio.Task[None] | None = None
-        self._connection: Any = None  # to publish; None while there is none
-        self._channel: Any = None
-        self._asking: dict[str, asyncio.Future[None]] = {}
+        self._connection: Connection | None = None  # to publish; None while not both stand
+        self._outbox: deque[Publish] = deque()
+        self._held: dict[str, list[Publish]] = {}  # back until their exchange is found
+        self._finders: set[asyncio.Task[None]] = set()
         self._exchanges: set[str] = set()  # known to exist on this connection
+        self._unconfirmed: dict[int, Publish] = {}
+        self._number = 0  # of the last publish on this connection
+        self._lowest = 1  # all before it are confirmed
+        self._flushing = False  # soon
+        self._clock: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
         """Whether both connections stand and replies are consumed."""
-        return self._ready.is_set()
+        return self._connection is not None
 
     def start(self) -> None:
         """Connect in the background, again and again."""
@@ -90,155 +111,217 @@ class Transport:
         """Leave the broker; the reply queue expires by itself."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.gather(self._task, *self._finders, return_exceptions=True)
+        for publish in self._waiting():
+            publish.fail(Unavailable("the link was closed"))
 
-    async def publish(self, message: Message, timeout: float) -> None:
-        """Publish and await the broker's confirm, both within `timeout` seconds.
+    def publish(self, message: Message, timeout: float) -> "asyncio.Future[None]":
+        """Publish; the future ends with the broker's confirm, or fails within `timeout` seconds.
 
-        Raises NoQueue if the message has nowhere to go, Unavailable for all else; at once if the broker has
-        been away for longer than `timeout`.
+        It fails with NoQueue if the message has nowhere to go, with Unavailable for all else: at once if the
+        broker has been away for longer than `timeout`. What is cancelled before it is written is not sent.
         """
-        if not self.connected and asyncio.get_running_loop().time() - self._down_since > timeout:
-            raise Unavailable("the broker cannot be reached")
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ready.wait()
-                await self._connection.ready()  # not blocked by an alarm: nothing may be sent later, unasked
-                for name in _exchanges(message):
-                    await self._check_exchange(name)
-                await self._channel.basic_publish(
-                    message.body,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=Basic.Properties(headers=_headers(message), **_properties(message)),
-                    mandatory=True,
-                )
-        except (PublishError, ChannelNotFoundEntity):
-            raise NoQueue(f"no queue takes messages for {message.routing_key!r}: is a worker up?") from None
-        except DeliveryError:
-            raise Unavailable("the broker refused the message") from None
-        except TimeoutError:
-            raise Unavailable(f"the broker did not take the message within {timeout:g} s") from None
-        except BROKEN as error:
-            raise Unavailable(f"the connection to the broker broke: {error!r}") from None
-        except asyncio.CancelledError:
-            if _cancelled():
-                raise
-            raise Unavailable("the connection to the broker went silent") from None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        publish = Publish(message, timeout, now + timeout, loop.create_future())
+        if self._connection is None and now - self._down_since > timeout:
+            publish.fail(Unavailable("the broker cannot be reached"))
+            return publish.future
+        self._outbox.append(publish)
+        self._flush_soon()
+        if self._clock is None:
+            self._clock = loop.call_later(TICK, self._tick)
+        return publish.future
 
-    async def _check_exchange(self, name: str) -> None:
-        """See that an exchange is there, since a publish to one that is not ends the whole channel."""
-        if not name or name in self._exchanges:
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        connection = self._connection
+        if connection is None:
             return
-        # one question for all who publish now: after a reconnect they may be thousands
-        asking = self._asking.get(name)
-        if asking is None:
-            asking = self._asking[name] = asyncio.ensure_future(self._ask_exchange(name))
-            asking.add_done_callback(lambda _: self._asking.pop(name, None))
-            asking.add_done_callback(_heard)
-        await asyncio.shield(asking)
+        frames: list[bytes] = []
+        size = 0
+        while self._outbox and connection.writable:
+            publish = self._outbox.popleft()
+            if publish.future.done():
+                continue
+            unknown = [name for name in _exchanges(publish.message) if name not in self._exchanges]
+            if unknown:
+                self._hold(publish, unknown[0], connection)
+                continue
+            frames += self._framed(publish, connection)
+            size += len(publish.message.body)
+            if size > CHUNK:  # see whether there is room for more
+                connection.write(b"".join(frames))
+                frames.clear()
+                size = 0
+        if frames:
+            connection.write(b"".join(frames))
 
-    async def _ask_exchange(self, name: str) -> None:
-        probe = await self._connection.channel()
-        await probe.exchange_declare(name, passive=True)
-        await probe.close()
-        self._exchanges.add(name)
+    def _framed(self, publish: Publish, connection: Connection) -> list[bytes]:
+        message, number = publish.message, self._number + 1
+        try:
+            frames = publishing(
+                number,
+                message.exchange,
+                message.routing_key,
+                message.properties,
+                message.constant + entries(message.headers),
+                message.body,
+                connection.frame_max,
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            publish.fail(error)
+            return []
+        self._number = number
+        self._unconfirmed[number] = publish
+        return frames
+
+    def _hold(self, publish: Publish, exchange: str, connection: Connection) -> None:
+        """Find the exchange first, since a publish to one that is not there ends the whole channel."""
+        # one question for all who publish now: after a reconnect they may be thousands
+        if held := self._held.get(exchange):
+            held.append(publish)
+            return
+        self._held[exchange] = [publish]
+        finder = asyncio.create_task(self._find(exchange, connection))
+        self._finders.add(finder)  # or nobody would hold it
+        finder.add_done_callback(self._finders.discard)
+
+    async def _find(self, exchange: str, connection: Connection) -> None:
+        refusal: Exception | None = None
+        try:
+            await connection.look_for(exchange)
+            self._exchanges.add(exchange)
+        except (Closed, TypeError, ValueError) as error:
+            refusal = None if connection.lost.done() else error
+        held = self._held.pop(exchange)
+        for publish in held:
+            if isinstance(refusal, Closed) and refusal.code == NOT_FOUND:
+                publish.find_no_queue()
+            elif refusal is not None:
+                publish.fail(Unavailable(f"the broker refused the message: {refusal}"))
+        self._outbox += held  # those that have not failed go now, or with the next connection
+        self._flush_soon()
+
+    def _confirm(self, number: int, multiple: bool, taken: bool) -> None:
+        first = self._lowest if multiple else number
+        if first == self._lowest:
+            self._lowest = number + 1
+        for one in range(first, number + 1):
+            publish = self._unconfirmed.pop(one, None)
+            if publish is None or publish.future.done():
+                continue
+            if taken:
+                publish.future.set_result(None)
+            else:
+                publish.fail(Unavailable("the broker refused the message"))
+
+    def _return(self, number: int) -> None:
+        if publish := self._unconfirmed.pop(number, None):
+            publish.find_no_queue()
+
+    def _waiting(self) -> Iterator[Publish]:
+        yield from self._outbox
+        for held in self._held.values():
+            yield from held
+
+    def _tick(self) -> None:
+        """End what has taken too long."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for publish in (*self._waiting(), *self._unconfirmed.values()):
+            if publish.deadline <= now:
+                reason = f"the broker did not take the message within {publish.timeout:g} s"
+                publish.fail(Unavailable(reason))
+        self._outbox = deque(publish for publish in self._outbox if not publish.future.done())
+        # a broker that never confirms must not fill the memory
+        self._unconfirmed = {
+            number: publish for number, publish in self._unconfirmed.items() if not publish.future.done()
+        }
+        more = self._outbox or self._held or self._unconfirmed
+        self._clock = loop.call_later(TICK, self._tick) if more else None
 
     async def _stay_connected(self) -> None:
         delay = BACKOFF[0]
         while True:
-            opened: list[Any] = []
+            opened: list[Connection] = []
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    closing = await self._connect(opened)
-                self._ready.set()
+                    await self._connect(opened)
                 delay = BACKOFF[0]
                 log.info("connected to the broker")
+                self._flush_soon()
                 self._on_connect()
-                await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
-                log.warning("lost the broker")
+                lost = [connection.lost for connection in opened]
+                await asyncio.wait(lost, return_when=asyncio.FIRST_COMPLETED)
+                log.warning("lost the broker: %s", _end_of(opened))
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 log.warning("no broker: %r", error)
-            except asyncio.CancelledError:
-                if _cancelled():
-                    raise
-                log.warning("no broker: it went silent")
             finally:
-                if self._ready.is_set():
-                    self._ready.clear()
-                    self._down_since = asyncio.get_running_loop().time()
-                for connection in opened:
-                    await asyncio.gather(connection.close(), return_exceptions=True)
+                if self._connection is not None:
+                    self._disconnect(_end_of(opened))
+                await asyncio.gather(*(connection.close() for connection in opened))
             await asyncio.sleep(delay * random.uniform(0.5, 1))
             delay = min(delay * 2, BACKOFF[1])
 
-    async def _connect(self, opened: list[Any]) -> list["asyncio.Future[Any]"]:
-        """Set up both connections; returns the futures of which one ends when something breaks."""
-        url = self._broker.broker_url
-        url = f"{url}{'&' if '?' in url else '?'}heartbeat={HEARTBEAT}"
-        secure = url.startswith("amqps:")
-        # made anew each time, so that another CA in the file is taken
-        trusted = tls.context(self._broker.broker_ca_file) if secure else None
+    async def _connect(self, opened: list[Connection]) -> None:
+        """Set up both connections."""
+        broker = self._broker
         for _ in range(2):
-            connection = Connection(url, context=trusted)
+            connection = await Connection.open(broker.broker_url, HEARTBEAT, broker.broker_ca_file)
             opened.append(connection)
-            await connection.connect()
-        self._connection, consuming = opened
-        self._exchanges = set()
-        self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        replies = await consuming.channel(publisher_confirms=False)
-        deprived = asyncio.get_running_loop().create_future()
-        replies.on_consumer_cancel_callbacks.add(deprived.set_result)
+            await connection.ask(WORK, Channel.Open())
+        sending, consuming = opened
+        sending.on_confirm, sending.on_return = self._confirm, self._return
+        sending.on_writable = self._flush_soon
+        await sending.ask(WORK, Confirm.Select())
+        consuming.on_delivery = self._receive
         try:
-            await replies.queue_declare(self.reply_queue, durable=True, arguments=dict(REPLY_QUEUE))
-        except ChannelNotFoundEntity:
-            # it is on a node of the broker that is away, maybe for ever
-            self.reply_queue = self._name_queue()
+            declare = Queue.Declare(queue=self.reply_queue, durable=True, arguments=dict(REPLY_QUEUE))
+            await consuming.ask(WORK, declare)
+        except Closed as error:
+            if error.code == NOT_FOUND:
+                # it is on a node of the broker that is away, maybe for ever
+                self.reply_queue = self._name_queue()
             raise
-        await replies.basic_consume(self.reply_queue, self._receive, no_ack=True, exclusive=True)
-        ends = (part.closing for part in (*opened, self._channel, replies))
-        return [deprived, *(asyncio.ensure_future(end) for end in ends)]
+        await consuming.ask(WORK, Basic.Consume(queue=self.reply_queue, no_ack=True, exclusive=True))
+        self._exchanges = {""}
+        self._number, self._lowest = 0, 1
+        self._connection = sending
 
     def _name_queue(self) -> str:
         return f"{self._replies}.{uuid4()}"
 
-    async def _receive(self, delivery: Any) -> None:
-        self._on_reply(delivery.header.properties.correlation_id or "", delivery.body)
+    def _disconnect(self, error: BaseException | None) -> None:
+        """Give up what is on the way; what waits, waits for the next connection."""
+        self._connection = None
+        self._down_since = asyncio.get_running_loop().time()
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for publish in unconfirmed.values():
+            if f"no exchange '{publish.message.exchange}'" in str(error):
+                publish.find_no_queue()
+            else:
+                publish.fail(Unavailable(f"the connection to the broker broke: {error}"))
+
+    def _receive(self, correlation_id: str, body: bytes) -> None:
+        try:
+            self._on_reply(correlation_id, body)
+        except Exception:
+            log.exception("a reply could not be handled")
 
 
-def _cancelled() -> bool:
-    """Whether it is us who are cancelled: aiormq cancels what waits on a connection that went silent."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _end_of(opened: list[Connection]) -> BaseException | None:
+    ends = (connection.lost.exception() for connection in opened if connection.lost.done())
+    return next(ends, Closed("we closed it"))
 
 
-def _heard(done: "asyncio.Future[None]") -> None:
-    """Take note of an answer that nobody waited for any more, so that asyncio does not complain."""
-    if not done.cancelled():
-        done.exception()
-
-
-def _exchanges(message: Message) -> list[str]:
+def _exchanges(message: Message) -> tuple[str, ...]:
     """What the message passes: with a countdown, after the delay, the exchange of its queue."""
     if not message.exchange.startswith("celery_delayed_"):
-        return [message.exchange]
-    return [message.exchange, undelayed(message.routing_key)]
-
-
-def _headers(message: Message) -> dict[str, Any]:
-    # pamqp writes a float with 32 bits, which is minutes off for a time of day; as text it stays whole
-    return {
-        name: repr(value) if isinstance(value, float) else value for name, value in message.headers.items()
-    }
-
-
-def _properties(message: Message) -> dict[str, Any]:
-    names = (
-        "content_type",
-        "content_encoding",
-        "delivery_mode",
-        "priority",
-        "correlation_id",
-        "reply_to",
-    )
-    return {name: message.properties[name] for name in names if message.properties.get(name) is not None}
+        return (message.exchange,)
+    return message.exchange, undelayed(message.routing_key)

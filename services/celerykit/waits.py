@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})  # the states that a task does not leave
 TICK = 0.05  # seconds: deadlines are kept to this
 REVOKING = "REVOKING"  # a state of ours, not an end: whichever worker gets the task shall revoke it
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a task ended, as plain data; nothing of it is ever rebuilt into an exception.
 
     A failure's `result` is {"exc_type": …, "exc_message": …, "exc_module": …}.

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from gateway.queries import Queries
 from gateway.settings import PREFIX, GatewaySettings
 
 PURGE_SECONDS = 60
+BACKLOG = 4096  # connections that wait to be taken: of a burst, those beyond it would come a second later
 
 log = logging.getLogger("gateway")
 
@@ -42,7 +44,7 @@ def main() -> None:
     except catalogue.CatalogueError as error:
         exit_with(f"{PREFIX}CATALOGUE: {error}")
     try:
-        sockets = bind_sockets(own.port, own.host)
+        sockets = bind_sockets(own.port, own.host, backlog=BACKLOG)
     except OSError as error:
         exit_with(
             f"{PREFIX}PORT: cannot listen on {own.host}:{own.port}: {error.strerror}; choose a free one"
@@ -76,6 +78,7 @@ async def serve(
     gateway = Gateway(own, tasks, link, operations, queries)
     server = make_server(gateway)
     await link.start()
+    gc.freeze()  # what is there now stays: a collection need not look through all of Celery, amid requests
     background = [asyncio.create_task(gateway.metrics.watch_loop()), asyncio.create_task(_purge(operations))]
     server.add_sockets(sockets)
     for listener in sockets:

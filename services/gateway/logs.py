@@ -28,5 +28,6 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # the link tells the same, once
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    # no record shows the line that made it, nor its thread: it need not be looked for at each request
+    logging._srcfile = None  # noqa: SLF001  # as Python's logging HOWTO has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

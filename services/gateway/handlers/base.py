@@ -161,10 +161,8 @@ class Handler(RequestHandler):
         self._accounted = True
         method = self.request.method if self.request.method in self.SUPPORTED_METHODS else "other"
         seconds = self.request.request_time()
-        metrics = self.gateway.metrics
         self.gateway.end()
-        metrics.requests.labels(method, self.route, code).inc()
-        metrics.duration.labels(method, self.route, code).observe(seconds)
+        self.gateway.metrics.answered(method or "", self.route, code, seconds)
         fields = {
             "method": method,
             "path": self.request.path,

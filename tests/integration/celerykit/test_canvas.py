@@ -170,10 +170,9 @@ async def test_callback_style_gives_the_outcome(link):
 
 
 async def test_errors_reach_the_callback_too(link, monkeypatch):
-    async def refuse(*_args):
-        raise Unavailable("no broker")
-
-    monkeypatch.setattr(link._transport, "publish", refuse)
+    refused = asyncio.get_running_loop().create_future()
+    refused.set_exception(Unavailable("no broker"))
+    monkeypatch.setattr(link._transport, "publish", lambda *_: refused)
     done = asyncio.Event()
     seen = []
 

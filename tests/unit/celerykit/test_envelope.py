@@ -11,11 +11,16 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from celery import chain, chord, group
+from celery.signals import before_task_publish
 from kombu.exceptions import EncodeError
+from msgspec.structs import replace
+from pamqp import decode
 
+from celerykit.amqp import entries
 from celerykit.envelope import Envelopes
 from celerykit.settings import Settings
 
@@ -34,9 +39,24 @@ def envelopes(monkeypatch):
 
 
 def one(envelopes, *args, **kwargs):
-    task_id, messages = envelopes.build(*args, **({"queue": "work"} | kwargs))
-    assert len(messages) == 1
-    return task_id, messages[0]
+    """The id and the message of a task, whose headers are as the broker gets them."""
+    (task_id,), (message,) = envelopes.build(*args, **({"queue": "work"} | kwargs))
+    table = message.constant + entries(message.headers)
+    _, headers = decode.field_table(len(table).to_bytes(4) + table)
+    return task_id, replace(message, headers=headers, constant=b"")
+
+
+@pytest.fixture
+def observed():
+    """Somebody else who wants to see each message of Celery's: no template is taken."""
+    seen = []
+
+    def see(headers=None, **_):
+        seen.append(headers["id"])
+
+    before_task_publish.connect(see)
+    yield seen
+    before_task_publish.disconnect(see)
 
 
 def test_a_message_goes_to_the_topic_exchange_of_its_queue(envelopes):
@@ -60,7 +80,7 @@ def test_a_message_is_what_a_worker_expects(envelopes):
 def test_a_message_says_when_it_was_published(envelopes):
     before = datetime.now(UTC).timestamp()
     _, message = one(envelopes, "proj.add", [], {})
-    assert before <= message.headers["x-published-at"] <= datetime.now(UTC).timestamp()
+    assert before <= float(message.headers["x-published-at"]) <= datetime.now(UTC).timestamp()
 
 
 def test_a_countdown_goes_by_delayed_delivery_and_is_rounded_up(envelopes):
@@ -83,6 +103,59 @@ def test_a_task_that_is_not_to_be_stored_says_so(envelopes):
 def test_an_argument_that_is_no_json_is_refused(envelopes):
     with pytest.raises((EncodeError, TypeError)):
         one(envelopes, "proj.add", [object()], {})
+
+
+OPTIONS = [
+    {},
+    {"store": False},
+    {"priority": 3},
+    {"priority": None},
+    {"time_limit": 9, "soft_time_limit": 5},
+    {"time_limit": 9},
+]
+ARGUMENTS = [
+    ([], {}),
+    ([2, 3], {"z": 1}),
+    (("ä", None, 1.5, True), {"nested": {"deep": [{}]}}),
+    ([datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.5")], {}),
+    (["x" * 3000], {"y": "x" * 3000}),
+    ([{"a": {"b": {"c": {"d": {"e": [1]}}}}}], {}),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=lambda given: str(given)[:30])
+def test_a_message_made_after_another_is_the_one_that_celery_makes(envelopes, observed, options, arguments):
+    args, kwargs = arguments
+    built = one(envelopes, "proj.add", args, kwargs, task_id="t1", **options)
+    assert observed == ["t1"]
+    observed.clear()
+    before_task_publish.disconnect(before_task_publish.receivers[-1][1]())
+    for _ in range(2):
+        made = one(envelopes, "proj.add", args, kwargs, task_id="t1", **options)
+        published = {"x-published-at": built[1].headers["x-published-at"]}
+        assert observed == []
+        assert replace(made[1], headers=made[1].headers | published) == built[1]
+
+
+def test_who_observes_each_message_of_celerys_sees_it(envelopes, observed):
+    ids = [one(envelopes, "proj.add", [n], {})[0] for n in range(3)]
+    assert observed == ids
+
+
+def test_messages_of_one_kind_share_nothing_but_the_constant(envelopes):
+    first, second = (one(envelopes, "proj.add", [n], {}, task_id=f"t{n}")[1] for n in range(2))
+    assert (first.headers["id"], second.headers["root_id"]) == ("t0", "t1")
+    assert (first.properties["correlation_id"], second.properties["correlation_id"]) == ("t0", "t1")
+    assert (json.loads(first.body)[0], json.loads(second.body)[0]) == ([0], [1])
+
+
+def test_a_new_reply_queue_is_in_the_next_message(monkeypatch):
+    queue = "first"
+    envelopes = Envelopes(SETTINGS, lambda: queue)
+    assert one(envelopes, "proj.add", [], {})[1].properties["reply_to"] == "first"
+    queue = "second"
+    assert one(envelopes, "proj.add", [], {})[1].properties["reply_to"] == "second"
 
 
 def test_each_message_has_an_id_of_its_own(envelopes):

@@ -25,9 +25,9 @@ def published(link, monkeypatch):
     """The messages that were handed to the broker, which confirms none of them."""
     messages = asyncio.Queue()
 
-    async def publish(message, _timeout):
+    def publish(message, _timeout):
         messages.put_nowait(message)
-        await asyncio.Event().wait()
+        return asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(link._transport, "publish", publish)
     return messages
@@ -61,7 +61,9 @@ async def test_what_is_no_end_ends_no_wait(link, published, state):
     assert (await call).state == "SUCCESS"
 
 
-@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"null", b"{}", b'{"status": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"no json", b"[]", b"null", b"{}", b'{"status": 1}', b'{"status": []}', b"\xff"]
+)
 async def test_a_reply_that_is_none_disturbs_nobody(link, published, body):
     call, message = await called(link, published)
     link._on_reply(message.properties["correlation_id"], body)
@@ -89,10 +91,9 @@ async def test_links_of_one_thread_have_their_own_reply_queues(link, published):
 
 
 async def test_waits_that_are_ended_from_outside_are_not_finished(link, monkeypatch):
-    async def publish(_message, _timeout):
-        return
-
-    monkeypatch.setattr(link._transport, "publish", publish)
+    confirmed = asyncio.get_running_loop().create_future()
+    confirmed.set_result(None)
+    monkeypatch.setattr(link._transport, "publish", lambda *_: confirmed)
     call = asyncio.create_task(link.call("t", wait=60))
     await asyncio.sleep(0)  # the call begins to wait before it first gives way
     link.end_waits()
@@ -101,10 +102,9 @@ async def test_waits_that_are_ended_from_outside_are_not_finished(link, monkeypa
 
 
 async def test_a_publish_that_fails_while_its_caller_waits_is_told_at_once(link, monkeypatch):
-    async def publish(_message, _timeout):
-        raise Unavailable("no broker")
-
-    monkeypatch.setattr(link._transport, "publish", publish)
+    refused = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(link._transport, "publish", lambda *_: refused)
+    asyncio.get_running_loop().call_soon(refused.set_exception, Unavailable("no broker"))
     with pytest.raises(Unavailable):
         await asyncio.wait_for(link.call("t", wait=60), 1)
     assert link.in_flight == 0

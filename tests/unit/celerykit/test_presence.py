@@ -38,6 +38,9 @@ class Consumer:
     def add_task_queue(self, name):
         raise ConnectionError
 
+    def give_back(self):
+        """It holds nothing."""
+
 
 @pytest.fixture
 def app():
