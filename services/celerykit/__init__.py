@@ -19,12 +19,14 @@ def install(app: "Celery", settings: "Settings | None" = None) -> "Celery":
     # a caller of the link, which imports this package too, needs none of the worker's parts
     from celerykit.port import PortStep
     from celerykit.presence import Presence, PresenceStep
-    from celerykit.profile import configure
+    from celerykit.profile import configure, without_task_records
     from celerykit.revocations import RevocationsStep
     from celerykit.settings import Settings, load
 
     settings = settings or load(Settings)
     configure(app, settings)
+    if settings.profile == "fast":
+        without_task_records()
     app.task_cls = "celerykit.task:Task"
     app.celerykit = Presence(settings)
     app.steps["worker"].add(PortStep)

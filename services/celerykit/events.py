@@ -18,7 +18,7 @@ class Dispatcher(EventDispatcher):
     def __init__(self, connection: Connection | None = None, *args: Any, **kwargs: Any) -> None:
         if connection is not None:
             connection.connection.confirm_publish = False  # of the channels to come
-        super().__init__(connection, *args, **kwargs)
+        super().__init__(connection, *args, **{"buffer_limit": 200, **kwargs})
 
 
 class Events(CeleryEvents):

@@ -124,6 +124,8 @@ class Presence:
                     consumer.cancel_task_queue(name)
                 else:
                     consumer.add_task_queue(name)
+            if wanted:
+                consumer.give_back()
         finally:
             self._midway = False
             done.set()

@@ -1,4 +1,4 @@
-"""The durable profile: the kit's settings as Celery's, and the queues they mean."""
+"""The profiles: the kit's settings as Celery's, and the queues they mean."""
 
 import logging
 import re
@@ -19,6 +19,8 @@ from celerykit import tls
 from celerykit.settings import Settings
 
 PUBLISHED_AT = "x-published-at"
+FAST_PREFETCH = 16  # messages that a worker takes for each slot
+FAST_TIME_LIMIT = 60  # seconds: the others wait so long behind a task that hangs
 DELAYED = re.compile(r"^(?:[01]\.){28}")  # what native delayed delivery puts before the routing key
 # what the broker notes of a message's past
 PAST = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-", "x-opt-")
@@ -104,6 +106,8 @@ def configure(app: Celery, settings: Settings) -> None:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """The profile in Celery's words."""
+    fast = settings.profile == "fast"
+    limit = settings.task_time_limit
     return {
         "broker_url": settings.broker_url,
         "broker_use_ssl": tls.for_kombu(settings.broker_url, settings.broker_ca_file),
@@ -126,8 +130,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_deduplicate_successful_tasks": True,
-        "worker_prefetch_multiplier": 1,
-        "task_time_limit": settings.task_time_limit,
+        "worker_prefetch_multiplier": FAST_PREFETCH if fast else 1,
+        "task_time_limit": min(limit, FAST_TIME_LIMIT) if fast else limit,
         "worker_max_tasks_per_child": settings.worker_max_tasks_per_child or None,
         "worker_max_memory_per_child": settings.worker_max_memory_per_child_kib or None,
         "worker_soft_shutdown_timeout": settings.soft_shutdown_seconds,
@@ -141,8 +145,14 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,  # for ever
         "broker_heartbeat": 30,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_send_task_events": settings.task_events,
+        "worker_send_task_events": settings.task_events and not fast,
     }
+
+
+def without_task_records() -> None:
+    """Keep Celery from logging that a task was received and that it succeeded; failures are logged still."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def undelayed(routing_key: str) -> str:

@@ -24,6 +24,7 @@ from celery.exceptions import (
     WorkerLostError,
 )
 from celery.utils.time import maybe_iso8601
+from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 from kombu.asynchronous import get_event_loop
 
@@ -58,16 +59,18 @@ class Request(CeleryRequest):
             raise InvalidTaskError(f"the message has another shape than a task's: {error!r}") from error
         self._outcome: str | None = None
         self._cancelled = False
+        self._handed = False  # to the pool
+        self._future: Any = None  # of a pool of threads, which takes more than it runs
         self.queue = undelayed(str(self.delivery_info.get("routing_key") or ""))
         self._labels = (self.queue, self.name)
         metrics.received.labels(*self._labels, str(bool(self.delivery_info.get("redelivered"))).lower()).inc()
         unacknowledged.add(self)
 
     def __init_subclass__(cls) -> None:
-        """Celery subclasses this for each task with an `on_success` that calls no super: wrap it."""
+        """Celery subclasses this for each task with methods that call no super: wrap them."""
         super().__init_subclass__()
-        succeeded = cls.__dict__.get("on_success")
-        if succeeded is None:
+        succeeded, execute = (cls.__dict__.get(name) for name in ("on_success", "execute_using_pool"))
+        if succeeded is None or execute is None:
             return
 
         def on_success(self: Request, failed__retval__runtime: Any, **kwargs: Any) -> None:
@@ -78,7 +81,13 @@ class Request(CeleryRequest):
             if not failed:
                 self._finish("success")
 
+        def execute_using_pool(self: Request, pool: Any, **kwargs: Any) -> Any:
+            result = execute(self, pool, **kwargs)
+            self._handed, self._future = True, getattr(result, "f", None)
+            return result
+
         cls.on_success = on_success
+        cls.execute_using_pool = execute_using_pool
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         self._cancelled = True
@@ -117,6 +126,12 @@ class Request(CeleryRequest):
     def reject(self, requeue: bool = False) -> None:
         super().reject(requeue)
         unacknowledged.discard(self)
+
+    def give_back(self) -> None:
+        """Return the message to its queue, unless a slot has begun with it."""
+        if not self._handed or (self._future is not None and self._future.cancel()):
+            state.task_ready(self)
+            self.reject(requeue=True)
 
     def _announce_revoked(self, reason: str, terminated: Any, signum: Any, expired: Any) -> None:
         if self._written(super()._announce_revoked, reason, terminated, signum, expired):

@@ -36,6 +36,8 @@ def check(worker: WorkerSettings, settings: Settings) -> None:
     """End the program if settings do not go together: what cannot be done is not left out in silence."""
     if worker.pool_type == "gevent" and find_spec("gevent") is None:
         exit_with(f"{PREFIX}POOL_TYPE: gevent is not installed; the extra `worker` has it")
+    if worker.pool_type == "gevent" and settings.profile == "fast":
+        exit_with(f"{COMMON}PROFILE: must be durable with {PREFIX}POOL_TYPE=gevent: fast is for short tasks")
     if worker.pool_type != "prefork":
         for name in (
             "worker_max_tasks_per_child",

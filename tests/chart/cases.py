@@ -31,6 +31,9 @@ CASES: Mapping[str, Mapping[str, Any]] = {
             },
         }
     },
+    "fast": {
+        "worker": {"pools": {"quick": {"queues": ["clicks"], "poolType": "threads", "profile": "fast"}}}
+    },
     "no pool": {"worker": {"pools": {"default": None}}},
     "no autoscaler": {"autoscaler": {"enabled": False}, "worker": {"replicas": 2}},
     "small": {

@@ -402,7 +402,7 @@ def test_the_dashboard_and_the_alerts_show_the_thresholds_of_the_values(helm):
     text = helm.render(GIVEN, {"worker": {"autoscale": scale}}).data("kit-autoscaler")["autoscaler.yaml"]
     configured = parse(text.encode()).worker.pools["default"].autoscale
     fleet = Fleet(tuple(Worker(name, started=0, ready=True) for name in "ab"))
-    asked = estimate(Observation((Signal("default", "ready", 22, 0),), fleet=fleet), configured)
+    asked, _ = estimate(None, Observation((Signal("default", "ready", 22, 0),), fleet=fleet), configured, 0)
     tick = Tick(0, configured, asked, Decision(4, Action.UP, Reason.DRAIN_BACKLOG, ""), 0)
     registry = CollectorRegistry()
     Metrics(registry, "act", lambda: {"default": tick}, lambda: True)

@@ -30,6 +30,15 @@ def test_a_pool_has_what_it_says_and_else_the_defaults(pools):
     assert fixed["CELERYKIT_WORKER_POOL_TYPE"] == "gevent"
 
 
+@pytest.mark.behaviour("C19")
+def test_a_pool_that_is_fast_tells_its_workers_so_and_no_other_does(helm):
+    objects = helm.render(GIVEN, CASES["fast"])
+    quick = objects.variables("kit-worker-quick/worker")
+    assert quick["CELERYKIT_PROFILE"] == "fast"
+    assert load(WorkerSettings, quick, PREFIX).pool_type == "threads"
+    assert "CELERYKIT_PROFILE" not in objects.variables("kit-worker-default/worker")
+
+
 @pytest.mark.behaviour("C8")
 def test_a_pool_that_scales_says_no_number(pools):
     assert "replicas" not in pools.get("Deployment", "kit-worker-default")["spec"]

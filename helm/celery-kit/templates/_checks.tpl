@@ -55,6 +55,9 @@
 {{- if and $pool.maxTasksPerChild (ne $pool.poolType "prefork") -}}
 {{- fail (printf "%s.maxTasksPerChild: must be 0 with poolType %s: only prefork has children" $where $pool.poolType) -}}
 {{- end -}}
+{{- if and (eq $pool.profile "fast") (eq $pool.poolType "gevent") -}}
+{{- fail (printf "%s.profile: must be durable with poolType gevent: fast is for short tasks" $where) -}}
+{{- end -}}
 {{- if and (eq $pool.scaler "hpa") (lt (int $pool.autoscale.minWorkers) 1) -}}
 {{- fail (printf "%s.autoscale.minWorkers: must be at least 1 with scaler hpa" $where) -}}
 {{- end -}}

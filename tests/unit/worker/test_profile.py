@@ -6,7 +6,7 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads
 
 from celerykit.presence import _reason
-from celerykit.profile import celery_settings, dead_letters, declaring
+from celerykit.profile import FAST_PREFETCH, celery_settings, dead_letters, declaring
 from celerykit.settings import Settings
 
 URLS = {"broker_url": "amqp://u:p@host:5672/v", "database_url": "mysql://u:p@host/d"}
@@ -30,6 +30,20 @@ def test_recycling_and_soft_shutdown_are_celerys():
     assert told["worker_max_tasks_per_child"] == 500
     assert told["worker_max_memory_per_child"] == 300_000
     assert told["worker_soft_shutdown_timeout"] == 20
+
+
+def test_fast_takes_more_and_tells_less_and_loses_no_more_than_durable():
+    durable, fast = (celery_settings(Settings(**URLS, profile=name)) for name in ("durable", "fast"))
+    changed = {name for name in durable if name != "task_queues" and durable[name] != fast[name]}
+    assert changed == {"worker_prefetch_multiplier", "worker_send_task_events", "task_time_limit"}
+    assert (durable["worker_prefetch_multiplier"], fast["worker_prefetch_multiplier"]) == (1, FAST_PREFETCH)
+    assert (durable["worker_send_task_events"], fast["worker_send_task_events"]) == (True, False)
+
+
+@pytest.mark.parametrize(("given", "fast"), [(3600, 60), (5, 5)])
+def test_in_a_fast_worker_no_task_holds_the_others_up_for_more_than_a_minute(given, fast):
+    told = celery_settings(Settings(**URLS, profile="fast", task_time_limit=given))
+    assert told["task_time_limit"] == fast
 
 
 def test_dead_letters_may_be_looked_at_for_ever():

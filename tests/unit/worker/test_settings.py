@@ -53,6 +53,15 @@ def test_gevent_has_to_be_installed(monkeypatch, capsys):
     check(WorkerSettings(pool_type="threads"), Settings(**URLS))
 
 
+def test_fast_is_not_for_gevent(capsys):
+    settings = Settings(**URLS, profile="fast")
+    with pytest.raises(SystemExit) as ended:
+        check(WorkerSettings(pool_type="gevent"), settings)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("CELERYKIT_PROFILE: must be durable with")
+    check(WorkerSettings(pool_type="threads"), settings)
+
+
 def test_the_settings_become_celerys_options():
     line = command(WorkerSettings(concurrency=3, pool_type="gevent", name="one@host", log_level="ERROR"), "p")
     options = {"--concurrency=3", "--pool=gevent", "--hostname=one@host", "--loglevel=ERROR"}
@@ -74,6 +83,7 @@ def test_each_start_has_a_name_of_its_own_that_begins_with_the_pool():
         ("SOFT_SHUTDOWN_SECONDS", "nan", ">= 0"),
         ("WORKER_MAX_TASKS_PER_CHILD", "-1", ">= 0"),
         ("WORKER_MAX_MEMORY_PER_CHILD_KIB", "1GB", "Expected `int`"),
+        ("PROFILE", "quick", "how a worker takes tasks"),
         ("POOL", "", "name of the pool"),
         ("POOL", "a b", "name of the pool"),
         ("QUEUES", "a,a", "names a queue twice"),
