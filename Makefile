@@ -41,6 +41,12 @@ faults: setup ## break broker, database, network and workers under load; writes 
 bench-waits: setup ## a thousand waits at once on one gateway: build/bench/waits.json
 	$(BIN)/python -m tests.bench.waits
 
+bench-gateway: setup ## the gateway beside its floors and its peers: build/bench/gateway.json, docs/performance.md
+	local/packages nghttp2-client redis-server
+	$(BIN)/python -m tests.bench.gateway
+	$(BIN)/python -m tests.bench.worker_cost
+	$(BIN)/python docs/performance.py
+
 format: .venv/ready ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
@@ -50,6 +56,7 @@ docs: .venv/ready ## rewrite the generated pages
 	$(BIN)/python docs/changes.py
 	$(BIN)/python docs/values.py
 	$(BIN)/python docs/behaviours.py
+	$(BIN)/python docs/performance.py
 	$(BIN)/python monitoring/dashboards.py
 	cp monitoring/rules/*.yaml helm/celery-kit/files/rules/
 	cp monitoring/dashboards/*.json helm/celery-kit/files/dashboards/
@@ -61,7 +68,7 @@ manifests: .venv/ready ## rewrite k8s/ from the chart
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
-.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits
+.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits bench-gateway
 
 COMPONENTS := gateway worker autoscaler flower
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -1,0 +1,407 @@
+"""Writes docs/performance.md from the figures in docs/figures; `--check` only compares."""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_suffix(".md")
+FIGURES = PAGE.parent / "figures" / "gateway.json"
+WORKERS = PAGE.parent / "figures" / "worker.json"
+
+INTRODUCTION = """\
+# Performance
+
+The gateway beside other ways from the web to a worker, and beside what nobody can go below. All on one
+machine, with one RabbitMQ and, for the kit, one MariaDB; all call `task.echo` with one small argument and
+answer with its result. `make docs` makes this page of [the figures](figures/gateway.json), which this
+command writes:
+
+    {made_by}
+
+"""
+MADE_ON = (
+    "They are of {cores} cores with Python {python}, RabbitMQ {rabbitmq}, Celery {celery}, Tornado {tornado},"
+    " aiormq {aiormq}, h2load {h2load}, {peers}; medians of {runs}. Times depend on the machine, ratios"
+    " hardly."
+)
+GOALS = {
+    "cpu_ratio_to_floors": "CPU a request ÷ (F1 + F2)",
+    "p50_ratio_to_floors": "median latency ÷ (F1 + F2)",
+    "p99_ratio_to_floors": "99th percentile of the latency ÷ (F1 + F2)",
+    "throughput_vs_fastapi_thread": "answers a second with 32 at once ÷ those of FastAPI with a thread",
+    "kib_per_wait": "KiB for each call that waits, from 1,000 to 10,000 of them",
+    "loop_lag_p99_ms": "lag of the event loop while 10,000 calls wait, 99th percentile, ms",
+    "burst200_wall_seconds": "seconds for 200 tasks of one second at once, by real workers",
+    "echo_behind_40_waits_ratio": "latency of an echo while 40 requests wait for 5 s ÷ that without",
+}
+SYSTEMS = {
+    "floor-rpc": "F1: a bare call over AMQP with aiormq, without HTTP, confirms or limits",
+    "floor-http": "F2: a Tornado handler that answers a constant",
+    "gateway": "the gateway as shipped: API key, metrics, log of requests, limits, confirms",
+    "flower-apply": "Flower's `POST /api/task/apply`, on `rpc://`",
+    "fastapi-thread": "FastAPI, a thread a request that waits for the result, on `rpc://`",
+    "fastapi-polling": "FastAPI that looks for the result every 0.1 s, on `rpc://`",
+    "faststream-rpc": "FastStream's `request()` behind FastAPI",
+    "aio-celery": "aio-celery behind FastAPI, results in Redis, looked for every 0.02 s",
+    "taskiq": "taskiq behind FastAPI, results in Redis, looked for every 0.02 s",
+}
+# why a system may be ahead of the gateway: what it does without
+LESS = "it sends without confirms and has no API key, limits or log of requests"
+WITHOUT = {
+    "flower-apply": LESS,
+    "fastapi-thread": f"{LESS}, and while few requests wait, threads for them are to be had",
+    "fastapi-polling": LESS,
+    "faststream-rpc": "its task is no Celery task: no quorum queue, no confirm, no acknowledgement after the"
+    " work, no API key, limits or log of requests, and what a caller did not wait for is lost",
+    "aio-celery": "its task runs in an asyncio worker of its own, from a classic queue without confirms, with"
+    " results in memory and no API key, limits or log of requests",
+    "taskiq": "its task is no Celery task and runs in an asyncio worker of its own, from a classic queue,"
+    " with results in memory and no API key, limits or log of requests",
+}
+# milliseconds between two looks for a result: here, and by default if that differs
+POLLS = {"fastapi-polling": (100, None), "aio-celery": (20, 500), "taskiq": (20, 200)}
+LOADS = {
+    "closed-32": (
+        "32 at once",
+        "32 connections, each with its next request as soon as the last is answered.",
+    ),
+    "open-500": (
+        "500 a second",
+        "250 connections with two requests a second each, evenly spread, whether answers come or not.",
+    ),
+    "closed-1": ("one at a time", "One connection, one request after the other."),
+}
+# a figure, its heading, and whether more of it is better
+COLUMNS = (
+    ("throughput", "answers a second", True),
+    ("p50_ms", "p50, ms", False),
+    ("p99_ms", "p99, ms", False),
+    ("cpu_ms", "CPU a request, ms", False),
+)
+AS_FAST = 1.02  # less is no difference
+FLOORS = ("floor-rpc", "floor-http")
+PEER = "fastapi_thread_"
+BUSY = 0.85  # of a core, or of all: no more is to be had of it
+PARTIES = {
+    "cpu_ms": "web process",
+    "answering_cpu_ms": "who answers",
+    "broker_cpu_ms": "RabbitMQ",
+    "load_cpu_ms": "h2load",
+}
+WORKER_SIDE = """\
+## Workers
+
+CPU time that an echo takes in a worker with two children, all tasks in the queue before it starts, medians of
+interleaved runs, by `python -m tests.bench.worker_cost`. Beside it stock Celery with its own settings: it
+acknowledges a task before it runs, from a classic queue, and its `rpc://` keeps no row.
+"""
+METHOD = """\
+## How it is measured
+
+- h2load puts the load on all that speak HTTP, on connections that are kept; F1 makes its load itself.
+- Who answers the task: `responder` speaks the wire format of a Celery worker and does nothing else, so
+  that no worker hides the web process; `workers` are two of the kit's own with two children each;
+  `own worker` is that of the system. But for those, the queue is the kit's: quorum, durable.
+- An answer counts if its status is 200. CPU is the web process's alone, F1's its caller's; the CPU of the
+  responder, RabbitMQ and h2load stands with each run in the figures. Workers are told with their children
+  and with what keeps their results, MariaDB or Redis.
+- The 200 tasks at once, and the echo while others wait, are answered by real workers with slots for all: the
+  gateway's by the kit's, those of FastAPI with a thread by plain Celery's with `rpc://`.
+- What answers nothing under one load is started afresh for the next.
+- At 500 a second no connection sends its next request before its last is answered: who answers fewer than
+  500 is told a latency that is too good.
+- A system is started anew for each run, warms up for 1.5 s and is then measured for some seconds. Runs are
+  interleaved: every system once, then every system again.
+"""
+
+
+def number(value: float | None) -> str:
+    """A figure with three digits that count."""
+    if value is None:
+        return "–"  # noqa: RUF001  # a dash stands for nothing
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def goal(limits: Mapping[str, float]) -> str:
+    """At most or at least so much."""
+    return " ".join(f"{'≤' if side == 'most' else '≥'} {limit:g}" for side, limit in limits.items())
+
+
+def met(value: float | None, limits: Mapping[str, float]) -> str:
+    """Whether a figure is as good as its goal."""
+    if value is None:
+        return "not measured"
+    return "yes" if limits.get("least", value) <= value <= limits.get("most", value) else "**no**"
+
+
+def goals(report: Mapping[str, Any]) -> Iterator[str]:
+    """The table of what the gateway is held to, beside the thread that waits where that was measured too."""
+    yield from (
+        "## Goals",
+        "",
+        "| figure | goal | gateway | met | FastAPI with a thread |",
+        "| --- |" + " --- |" * 4,
+    )
+    for key, words in GOALS.items():
+        value, limits = report.get(key), report["goals"][key]
+        other = number(report[PEER + key]) if PEER + key in report else ""
+        yield f"| {words} | {goal(limits)} | {number(value)} | {met(value, limits)} | {other} |"
+    for part, error in report.get("failed", {}).items():
+        yield from ("", f"The part `{part}` failed: {error}.")
+    if error := report.get(f"{PEER}error"):
+        yield from ("", f"FastAPI with a thread that waits did not get through the last two: {error}.")
+    yield from ("", "Of the ratios to the floors, the worse of the first two of these loads counts:", "")
+    yield from ("| load | CPU a request | p50 | p99 |", "| --- | --- | --- | --- |")
+    for load, (heading, _) in LOADS.items():
+        cells = (number(to_floors(report["medians"], load, key)) for key in ("cpu_ms", "p50_ms", "p99_ms"))
+        yield f"| {heading} | {' | '.join(cells)} |"
+
+
+def to_floors(medians: Iterable[Mapping[str, Any]], load: str, key: str) -> float | None:
+    """A figure of the gateway over the sum of the floors', under one load."""
+    here = {named(figures): figures[key] for figures in medians if figures["load"] == load}
+    values = [value for name in ("gateway", *FLOORS) if (value := here.get(name)) is not None]
+    return values[0] / sum(values[1:]) if len(values) > len(FLOORS) else None
+
+
+def named(figures: Mapping[str, Any]) -> str:
+    """A system, and with its workers if those are real."""
+    with_workers = figures["answers"] == "workers"
+    return f"{figures['system']} with workers" if with_workers else str(figures["system"])
+
+
+def systems(medians: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What each is."""
+    yield from ("## Systems", "", "| system | what it is |", "| --- | --- |")
+    for name in dict.fromkeys(figures["system"] for figures in medians):
+        yield f"| {name} | {SYSTEMS[name]} |"
+
+
+def table(load: str, medians: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """All systems under one load, and a sentence for each column in which the gateway is not ahead."""
+    here = [figures for figures in medians if figures["load"] == load]
+    heading, what = LOADS[load]
+    columns = [column for _, column, _ in COLUMNS]
+    yield from (f"## {heading[0].upper()}{heading[1:]}", "", what, "")
+    yield f"| system | answered by | {' | '.join(columns)} | failed |"
+    yield "| --- | --- |" + " --- |" * (len(columns) + 1)
+    for figures in here:
+        values = " | ".join(number(figures[key]) for key, _, _ in COLUMNS)
+        yield f"| {named(figures)} | {figures['answers']} | {values} | {failed(figures)} |"
+    sentences = list(behind(load, here))
+    yield ""
+    yield from sentences or [
+        f"Nobody is ahead of the gateway by more than {100 * (AS_FAST - 1):.0f} % in any column."
+    ]
+
+
+def failed(figures: Mapping[str, Any]) -> str:
+    """The share of requests that failed, and why, as it fits into a table."""
+    error = (figures["error"] or "").replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    if not figures["requests"]:
+        return f"all: {error}"
+    if error and not figures["errors"]:
+        return f"all of one run or more: {error}"
+    return f"{100 * figures['errors'] / figures['requests']:.3g} %: {error}" if error else ""
+
+
+def behind(load: str, here: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """For each column who is ahead of the gateway, and why."""
+    systems = {named(figures): figures for figures in here if figures["system"] not in FLOORS}
+    own = systems.pop("gateway", None)
+    systems.pop("gateway with workers", None)
+    if own is None:
+        yield "The gateway itself was not measured under this load."
+        return
+    for key, column, more in COLUMNS:
+        for name, figures in systems.items():
+            if not figures["throughput"] or figures[key] is None:
+                continue
+            ours, theirs = own[key], figures[key]
+            if load == "open-500" and more:
+                theirs = min(theirs, 500)  # more is what was late before
+            better = theirs / ours if more else ours / theirs
+            if better > AS_FAST:
+                why = WITHOUT.get(name, "we do not know why")
+                yield f"- {column}: {name} is ahead by a factor of {better:.2f}; {why}."
+
+
+def shares(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The part of a core that each party takes, of those whose CPU was told."""
+    costs = {party: figures[key] for key, party in PARTIES.items()}
+    if figures["system"] == "floor-rpc":
+        del costs["h2load"]  # it is the caller itself
+    return {party: cost * figures["throughput"] / 1000 for party, cost in costs.items() if cost is not None}
+
+
+def bound(figures: Mapping[str, Any], cores: int) -> str:
+    """What a system has no more of, as far as the figures show it."""
+    if not figures["throughput"]:
+        return "it fails"
+    taken = shares(figures)
+    most = max(taken, key=lambda party: taken[party])
+    if sum(taken.values()) >= BUSY * cores:
+        return f"all cores, most by {most}"
+    return most if taken[most] >= BUSY else "none of these"
+
+
+def bounds(report: Mapping[str, Any]) -> Iterator[str]:
+    """Who takes how much of a core, and what the figures show of where each system stops."""
+    yield from (
+        "## What bounds each",
+        "",
+        "Per cent of a core with 32 at once. A process of Python can take one; only workers are several.",
+        "",
+        f"| system | {' | '.join(PARTIES.values())} | bound by |",
+        "| --- |" + " --- |" * (len(PARTIES) + 1),
+    )
+    for figures in report["medians"]:
+        if figures["load"] == "closed-32":
+            taken = shares(figures) if figures["throughput"] else {}
+            cells = (
+                f"{100 * taken[party]:.0f}" if party in taken else number(None) for party in PARTIES.values()
+            )
+            limit = bound(figures, int(report["machine"]["cores"]))
+            yield f"| {named(figures)} | {' | '.join(cells)} | {limit} |"
+    yield ""
+    yield from (f"- {sentence}" for sentence in shown(report))
+
+
+def shown(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures show of why systems stop where they do."""
+    many, one = (
+        {named(figures): figures for figures in report["medians"] if figures["load"] == load}
+        for load in ("closed-32", "closed-1")
+    )
+    asked = [figures for figures in report["medians"] if figures["answers"] == "responder"]
+    most = max((shares(figures).get("who answers", 0) for figures in asked), default=0)
+    if most:
+        told = "it bounded nobody" if most < BUSY else "**it bounded what it answered**"
+        yield f"The responder took at most {100 * most:.0f} % of a core: {told}."
+    own, real = many.get("gateway"), many.get("gateway with workers")
+    slower = own and real and 0 < real["throughput"] < own["throughput"]
+    if slower and real["answering_cpu_ms"] > real["cpu_ms"]:
+        yield (
+            f"Real workers answer {number(real['throughput'])} a second where the responder answers"
+            f" {number(own['throughput'])}: a task takes {number(real['answering_cpu_ms'])} ms of CPU in them"
+            f" and MariaDB, and {number(real['cpu_ms'])} ms in the gateway: they are the limit, not it."
+        )
+    if silent := list(fails(report, "flower-apply")):
+        yield (
+            f"flower-apply answers nothing in a run with {' or with '.join(silent)}: it sends in one thread"
+            " and waits in another, but `rpc://` receives on the connection of the thread that sent, and when"
+            " five waits hang, all else waits, too."
+        )
+    for name, (here, default) in POLLS.items():
+        alone = one.get(name, {}).get("p50_ms")
+        if alone and alone >= here:
+            usual = f" ({default} ms by default)" if default else ""
+            yield (
+                f"{name} looks for a result every {here} ms{usual}: one request alone takes"
+                f" {number(alone)} ms at the median."
+            )
+    name = "faststream-rpc"
+    alone, all_ = (load.get(name, {}).get("throughput") for load in (one, many))
+    if alone and all_ and all_ < 4 * alone:
+        yield (
+            f"{name} has one request at a time under way on its connection: 32 at once make it"
+            f" {number(all_ / alone)} times as fast as one."
+        )
+    yield from shown_by_waits(report)
+
+
+def fails(report: Mapping[str, Any], system: str) -> Iterator[str]:
+    """The loads with which a system has answered nothing in a run."""
+    for load, (heading, _) in LOADS.items():
+        runs = [run for run in report.get("runs", ()) if (run["system"], run["load"]) == (system, load)]
+        if any(not run["throughput"] for run in runs):
+            yield heading
+
+
+def shown_by_waits(report: Mapping[str, Any]) -> Iterator[str]:
+    """What becomes of a thread for each request when tasks take long, beside the gateway."""
+    ours, theirs = (report.get(f"{prefix}burst200_wall_seconds") for prefix in ("", PEER))
+    if ours and theirs and theirs > 2 * ours:
+        yield (
+            f"fastapi-thread has 40 threads, one for each request that waits: 200 tasks of one second at once"
+            f" take it {number(theirs)} s, the gateway {number(ours)} s."
+        )
+    ours, theirs = (report.get(f"{prefix}echo_behind_40_waits_ms") for prefix in ("", PEER))
+    if ours and theirs and theirs > 2 * ours:
+        yield (
+            f"While its 40 threads wait for tasks of 5 s, an echo takes fastapi-thread {number(theirs)} ms,"
+            f" the gateway {number(ours)} ms."
+        )
+
+
+def waits(report: Mapping[str, Any]) -> Iterator[str]:
+    """What ten thousand calls that wait do to the process."""
+    yield from ("## Waiting", "")
+    if "waits_at_once" not in report:
+        yield "This was not measured."
+        return
+    yield (
+        f"{report['waits_at_once']:,} calls wait at once in one process, without HTTP, and"
+        f" {report['ended_well']:,} of them end well. While they wait, it takes"
+        f" {100 * report['cpu_share_while_waiting']:.1f} % of a core."
+    )
+    yield from ("", "| while they | longest lag of the event loop, ms |", "| --- | --- |")
+    for words, key in (("begin", "_while_beginning"), ("wait", ""), ("are answered", "_while_answered")):
+        yield f"| {words} | {number(report['loop_lag_max_ms' + key])} |"
+
+
+def workers(report: Mapping[str, Any]) -> Iterator[str]:
+    """What a task costs in each kind of worker, and what that is beside others."""
+    yield from (
+        WORKER_SIDE,
+        "| worker | for each task | parent, ms | children, ms | both, ms | tasks a second |",
+        "| --- |" + " --- |" * 5,
+    )
+    for system in report["systems"]:
+        keys = ("cpu_ms_parent", "cpu_ms_child", "cpu_ms_task", "tasks_a_second")
+        costs = (number(system[key]) for key in keys)
+        yield f"| {system['name']} | {system['does']} | {' | '.join(costs)} |"
+    yield from ("", "| CPU a task | ratio |", "| --- | --- |")
+    yield from (
+        f"| {words.replace('/', '÷')} | {number(ratio)} |" for words, ratio in report["ratios"].items()
+    )
+
+
+def page(report: Mapping[str, Any], worker: Mapping[str, Any]) -> str:
+    """The whole page."""
+    medians = report["medians"]
+    count = max(figures["run"] for figures in medians)
+    runs = f"{count} runs" if count > 1 else "one run"
+    made_on = MADE_ON.format(
+        **report["machine"] | {"peers": ", ".join(report["machine"]["peers"])}, runs=runs
+    )
+    parts = [
+        [INTRODUCTION.format(made_by=report["made_by"]) + textwrap.fill(made_on, 110), ""],
+        [*goals(report), ""],
+        [*systems(medians), ""],
+        *([*table(load, medians), ""] for load in LOADS),
+        [*bounds(report), ""],
+        [*waits(report), ""],
+        [*workers(worker), ""],
+        [METHOD.rstrip("\n")],
+    ]
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def current() -> str:
+    """The page of the figures that are there."""
+    return page(json.loads(FIGURES.read_bytes()), json.loads(WORKERS.read_bytes()))
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(current())
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text() != current() and f"{PAGE.name} is out of date: run `make docs`")
+    main()
