@@ -107,6 +107,7 @@ class Fleet:
     obstacles: tuple[Obstacle, ...] = ()
     unknown: str = ""  # why the workers could not be looked at; they are then those of the last look
     planned: int | None = None  # how many there would be, where what is decided is not done here
+    slots: int = 1  # tasks that one worker runs at once
 
     @property
     def serving(self) -> tuple[Worker, ...]:
@@ -134,6 +135,20 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """What went through one queue since it is watched: totals that only rise, as of the queue's signals.
+
+    NaN where it is not known. Only differences mean something: the watch may begin anywhere.
+    """
+
+    queue: str
+    ended: float = math.nan  # tasks that were acknowledged
+    arrived: float = math.nan  # tasks that were published
+    busy_seconds: float = math.nan  # that the tasks took which ended
+    source: str = ""  # who says so: broker | workers
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What is known of one pool at one tick; with a problem, the signals are not to be trusted."""
 
@@ -141,6 +156,8 @@ class Observation:
     problem: Reason | None = None
     detail: str = ""
     fleet: Fleet = Fleet()
+    flows: tuple[Flow, ...] = ()  # none: nobody tells
+    at: float = math.nan  # when it was looked at, by the clock of `Worker.started`
     oldest_seconds: float = math.nan  # how long the oldest task waits; 0: none waits; NaN: not known
 
     @property
@@ -164,6 +181,7 @@ class Estimate:
     reason: Reason = Reason.DEADBAND
     words: str = ""
     terms: Mapping[str, float] = field(default_factory=dict)
+    window_seconds: float | None = None  # fewer only to the most asked for in it; None: as configured
 
 
 @dataclass(frozen=True, slots=True)

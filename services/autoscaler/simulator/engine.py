@@ -10,7 +10,7 @@ from itertools import accumulate, count
 from typing import Any
 
 from autoscaler.decide import decide
-from autoscaler.model import Decision, Fleet, Observation, Reason, Signal, State, Worker
+from autoscaler.model import Decision, Fleet, Flow, Observation, Reason, Signal, State, Worker
 from autoscaler.simulator.contenders import Contender
 from autoscaler.simulator.faults import Crash, Outage, Restart, Slow, Stale
 from autoscaler.simulator.loads import DEFAULT_QUEUE, Load
@@ -82,13 +82,25 @@ class _Worker:
 class _Queue:
     """A queue of the broker, with its consumers that take more."""
 
-    __slots__ = ("consumers", "ready", "unacknowledged")
+    __slots__ = ("arrived", "consumers", "ended", "ready", "unacknowledged")
 
     def __init__(self, delivery: str) -> None:
         self.ready: deque[int] = deque()
-        self.unacknowledged = 0
+        self.unacknowledged = self.arrived = self.ended = 0
         # workers, round robin; or a heap of (number, worker)
         self.consumers: Any = [] if delivery == "priority" else deque()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What the broker said of its queues, each in the order of their names."""
+
+    at: float
+    ready: tuple[int, ...]
+    unacknowledged: tuple[int, ...]
+    arrived: tuple[int, ...]
+    ended: tuple[int, ...]
+    oldest: float
 
 
 def simulate(load: Load, contender: Contender, setting: Setting) -> Run:
@@ -118,7 +130,7 @@ class _Simulation:
         self.dice = random.Random(f"{setting.seed} workers")
         self.numbers, self.order = count(), count()
         self.events: list[tuple[float, int, int, Any]] = []
-        self.sample: tuple[float, list[int], list[int], float] | None = None
+        self.sample: _Sample | None = None
         self.state = State()
         self.backlog: list[tuple[float, int]] = []
         self.wanted = [(0.0, setting.min_workers)]
@@ -182,6 +194,7 @@ class _Simulation:
     def _arrive(self, task: int) -> None:
         queue = self.queue_of[task]
         self.queues[queue].ready.append(task)
+        self.queues[queue].arrived += 1
         self._deliver(queue)
 
     def _deliver(self, number: int) -> None:
@@ -239,6 +252,7 @@ class _Simulation:
         self.left -= 1
         number = self.queue_of[task]
         self.queues[number].unacknowledged -= 1
+        self.queues[number].ended += 1
         worker.taken[number] -= 1
         if worker.held:
             self._start(worker, worker.held.popleft())
@@ -326,35 +340,45 @@ class _Simulation:
 
     def _sample(self, _: None) -> None:
         """What the broker says of its queues; Prometheus has it after the delay, as of then."""
-        ready = [len(queue.ready) for queue in self.queues]
-        unacknowledged = [queue.unacknowledged for queue in self.queues]
+        queues = self.queues
+        ready = tuple(len(queue.ready) for queue in queues)
+        unacknowledged = tuple(queue.unacknowledged for queue in queues)
         self.backlog.append((self.now, sum(ready) + sum(unacknowledged)))
-        heads = [self.load.arrivals[queue.ready[0]] for queue in self.queues if queue.ready]
+        heads = [self.load.arrivals[queue.ready[0]] for queue in queues if queue.ready]
         oldest = self.now - min(heads) if heads else 0.0
         delay = self.setting.metric_delay
         if not self._suffers(Stale):
-            self._at(self.now + delay, SEEN, (self.now + delay, ready, unacknowledged, oldest))
+            arrived, ended = tuple(queue.arrived for queue in queues), tuple(queue.ended for queue in queues)
+            sample = _Sample(self.now + delay, ready, unacknowledged, arrived, ended, oldest)
+            self._at(sample.at, SEEN, sample)
         self._at(self.now + self.setting.scrape, SAMPLE, None)
 
-    def _see(self, sample: tuple[float, list[int], list[int], float]) -> None:
+    def _see(self, sample: _Sample) -> None:
         self.sample = sample
 
     def _observe(self) -> Observation:
-        fleet = Fleet(tuple(self._seen(worker) for worker in self.workers.values() if not worker.stopping))
+        workers = tuple(self._seen(worker) for worker in self.workers.values() if not worker.stopping)
+        fleet = Fleet(workers, slots=self.setting.concurrency)
         if self._suffers(Outage):
             return Observation((), Reason.QUERY_ERROR, "Prometheus does not answer", fleet)
         if self.sample is None:
             return Observation((), Reason.HOLD_STALE_METRICS, "no sample yet", fleet)
-        at, ready, unacknowledged, oldest = self.sample
-        age = self.now - at
+        sample = self.sample
+        age = self.now - sample.at
         signals = []
-        for name, waiting, taken in zip(self.names, ready, unacknowledged, strict=True):
+        for name, waiting, taken in zip(self.names, sample.ready, sample.unacknowledged, strict=True):
             signals.append(Signal(name, "ready", waiting, age))
             signals.append(Signal(name, "unacknowledged", taken, age))
+        flows = tuple(
+            Flow(name, ended, arrived, source="broker")
+            for name, ended, arrived in zip(self.names, sample.ended, sample.arrived, strict=True)
+        )
         if age > self.contender.scale.metric_max_age_seconds:
             words = f"the newest sample is {age:.0f} s old"
             return Observation(tuple(signals), Reason.HOLD_STALE_METRICS, words, fleet)
-        return Observation(tuple(signals), fleet=fleet, oldest_seconds=oldest)
+        return Observation(
+            tuple(signals), fleet=fleet, flows=flows, at=self.now, oldest_seconds=sample.oldest
+        )
 
     def _seen(self, worker: _Worker) -> Worker:
         return Worker(
