@@ -32,25 +32,52 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Autoscale(_Section, frozen=True, kw_only=True):
     """How the workers of one pool follow its backlog."""
 
-    policy: Annotated[Literal["threshold"], Meta(description="what turns the backlog into a number")] = (
-        "threshold"
-    )
+    policy: Annotated[
+        Literal["slo", "threshold"],
+        Meta(description="what the number follows: a promise in seconds, or the backlog"),
+    ] = "slo"
+    slo_seconds: Annotated[
+        Period, Meta(description="policy `slo`: tasks shall start within this time after they were sent")
+    ] = 30
+    slo_quantile: Annotated[
+        float, Meta(gt=0, lt=1, description="policy `slo`: the part of all tasks that shall")
+    ] = 0.95
+    expected_task_seconds: Annotated[
+        Period, Meta(description="policy `slo`: what a task takes, until some have ended")
+    ] = 5
     min_workers: Annotated[int, Meta(ge=0, description="workers that are always there")] = 1
     max_workers: Annotated[int, Meta(ge=1, le=10000, description="workers that are never exceeded")] = 10
     target_backlog_per_worker: Annotated[
         float,
-        Meta(gt=0, le=1e9, description="messages, ready and unacknowledged, that one worker shall hold"),
+        Meta(
+            gt=0,
+            le=1e9,
+            description="policy `threshold`: messages, ready and unacknowledged, that one worker shall hold",
+        ),
     ] = 10
     up_threshold: Annotated[
-        float, Meta(gt=0, le=1000, description="more workers above so many times what the workers shall hold")
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="policy `threshold`: more workers above so many times what the workers shall hold",
+        ),
     ] = 1.0
     down_threshold: Annotated[
         float,
-        Meta(ge=0, le=1000, description="fewer workers below so many times what the workers shall hold"),
+        Meta(
+            ge=0,
+            le=1000,
+            description="policy `threshold`: fewer workers below so many times what the workers shall hold",
+        ),
     ] = 0.5
     down_window_seconds: Annotated[
-        Seconds, Meta(description="fewer workers only to the most that was needed within this time")
-    ] = 60
+        Seconds | None,
+        Meta(
+            description="fewer workers only to the most that was needed within this time; if not given, 60"
+            " with the policy `threshold`, and what a boot costs with `slo`"
+        ),
+    ] = None
     cooldown_seconds: Annotated[Seconds, Meta(description="least time between two steps down")] = 30
     metric_max_age_seconds: Annotated[
         Period, Meta(description="an older sample is not believed, and the number is held")

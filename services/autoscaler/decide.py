@@ -5,6 +5,8 @@ from dataclasses import replace
 from autoscaler.config import Autoscale
 from autoscaler.model import Action, Decision, Estimate, Fleet, Reason, State
 
+DOWN_WINDOW_SECONDS = 60.0  # where neither the configuration nor the policy says one
+
 
 def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tuple[Decision, State]:
     """Decide for one pool at one tick. `now` is in seconds of the steady clock that `state` is in.
@@ -46,8 +48,16 @@ def watch(state: State, estimate: Estimate, scale: Autoscale, now: float) -> Sta
     gap = bool(state.asked) and now - state.asked[-1][0] > scale.metric_max_age_seconds
     if gap or not state.asked:
         return replace(state, asked=((now, estimate.workers),), watched_since=now, after_gap=gap)
-    kept = [(when, asked) for when, asked in state.asked if now - when <= scale.down_window_seconds]
+    window = down_window(estimate, scale)
+    kept = [(when, asked) for when, asked in state.asked if now - when <= window]
     return replace(state, asked=(*kept, (now, estimate.workers)))
+
+
+def down_window(estimate: Estimate, scale: Autoscale) -> float:
+    """Over how many seconds the most that was asked for counts on the way down."""
+    if scale.down_window_seconds is not None:
+        return scale.down_window_seconds
+    return DOWN_WINDOW_SECONDS if estimate.window_seconds is None else estimate.window_seconds
 
 
 def _number(
@@ -69,18 +79,19 @@ def _number(
     if wanted == low:
         return wanted, Reason.AT_MIN, f"{wanted} is the minimum"
     watched = now - state.watched_since
-    if watched < scale.down_window_seconds:
+    window = down_window(estimate, scale)
+    if watched < window:
         reason = Reason.STABILIZING if state.after_gap else Reason.RESTART_HOLD
-        return wanted, reason, f"watched for {watched:g} of {scale.down_window_seconds:g} s"
+        return wanted, reason, f"watched for {watched:g} of {window:g} s"
     most = max(number for _, number in state.asked)
     number = min(max(most, low), high)
     if number >= wanted:
-        return wanted, Reason.STABILIZING, f"{most} were asked for within {scale.down_window_seconds:g} s"
+        return wanted, Reason.STABILIZING, f"{most} were asked for within {window:g} s"
     if now - state.stepped_down < scale.cooldown_seconds:
         since = now - state.stepped_down
         return wanted, Reason.COOLDOWN, f"the last step down is {since:g} of {scale.cooldown_seconds:g} s ago"
     reason = estimate.reason if wanted <= high else Reason.AT_MAX
-    return number, reason, f"from {wanted} to {number}, the most of the last {scale.down_window_seconds:g} s"
+    return number, reason, f"from {wanted} to {number}, the most of the last {window:g} s"
 
 
 def _more(fleet: Fleet, missing: int, reason: Reason, words: str) -> Decision:

@@ -20,7 +20,10 @@ class Action(StrEnum):
 class Reason(StrEnum):
     """Why a decision is what it is; also the label `reason` of `autoscaler_decisions_total`."""
 
-    DRAIN_BACKLOG = "DrainBacklog"  # up: the backlog is above the upper threshold
+    KEEP_UP = "KeepUp"  # up: more work arrives than the workers get done in time
+    DRAIN_BACKLOG = "DrainBacklog"  # up: what waits would start too late; or is above the upper threshold
+    CAPPED_BY_WORK = "CappedByWork"  # hold: for more workers there would be nothing to do
+    SLO_INFEASIBLE = "SLOInfeasible"  # hold: nobody can keep the promise, as a boot takes longer
     RECALLED = "Recalled"  # draining workers were told to go on: instead of new ones, or after their time
     IDLE = "Idle"  # down: the backlog is below the lower threshold
     AT_MIN = "AtMin"  # no fewer are allowed; with `up`: fewer than the minimum were there
@@ -181,7 +184,7 @@ class Estimate:
     reason: Reason = Reason.DEADBAND
     words: str = ""
     terms: Mapping[str, float] = field(default_factory=dict)
-    window_seconds: float | None = None  # fewer only to the most asked for in it; None: as configured
+    window_seconds: float | None = None  # fewer only to the most that was asked for in it
 
 
 @dataclass(frozen=True, slots=True)

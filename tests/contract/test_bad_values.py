@@ -98,7 +98,7 @@ PROCESSES, KUBERNETES = ACTUATORS
 NO_TASKS = "holds no tasks for workers"
 BAD_VALUES = [
     # key, value, where the error says it is, and what would be right
-    (f"{SCALE}.policy", "luck", f"{SCALE}.policy", "known are threshold"),
+    (f"{SCALE}.policy", "luck", f"{SCALE}.policy", "known are slo, threshold"),
     (f"{SCALE}.minWorkers", -1, f"{SCALE}.minWorkers", ">= 0"),
     (f"{SCALE}.minWorkers", 11, SCALE, "minWorkers (11) must not be above maxWorkers (10)"),
     (f"{SCALE}.maxWorkers", 0, f"{SCALE}.maxWorkers", ">= 1"),

@@ -5,13 +5,13 @@ from typing import Any
 
 from autoscaler.config import Autoscale
 from autoscaler.model import Estimate, Observation
-from autoscaler.policies import threshold
+from autoscaler.policies import slo, threshold
 from autoscaler.policies.answers import hold
 
 # (memory, seen, scale, now) -> (what it asks for, its new memory); now is in seconds of a steady clock
 Policy = Callable[[Any, Observation, Autoscale, float], tuple[Estimate, Any]]
 
-POLICIES: Mapping[str, Policy] = {"threshold": threshold.estimate}
+POLICIES: Mapping[str, Policy] = {"slo": slo.estimate, "threshold": threshold.estimate}
 
 
 def estimate(memory: Any, seen: Observation, scale: Autoscale, now: float) -> tuple[Estimate, Any]:

@@ -41,15 +41,16 @@ def contender(name: str, setting: Setting) -> Contender:
     return CONTENDERS[name](setting)
 
 
-def _threshold(setting: Setting) -> Contender:
+def _ours(name: Literal["slo", "threshold"], setting: Setting) -> Contender:
     scale = Autoscale(
+        policy=name,
         min_workers=setting.min_workers,
         max_workers=setting.max_workers,
+        slo_seconds=setting.slo,
+        slo_quantile=setting.quantile,
         target_backlog_per_worker=setting.concurrency,
     )
-    return Contender(
-        "threshold", policies.estimate, scale, setting.tick, "drain", scale.drain_timeout_seconds
-    )
+    return Contender(name, policies.estimate, scale, setting.tick, "drain", scale.drain_timeout_seconds)
 
 
 def _port(name: str, policy: Policy, period: float, grace: float, setting: Setting) -> Contender:
@@ -76,7 +77,8 @@ def _step(setting: Setting) -> Contender:
 
 
 CONTENDERS: Mapping[str, Callable[[Setting], Contender]] = {
-    "threshold": _threshold,
+    "slo": partial(_ours, "slo"),
+    "threshold": partial(_ours, "threshold"),
     "hpa": partial(_port, "hpa", hpa.estimate, HPA_SYNC_SECONDS, POD_GRACE_SECONDS),
     "hpa-tuned": partial(
         _port,

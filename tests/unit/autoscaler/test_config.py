@@ -41,13 +41,16 @@ def parsed(**changes: Any) -> Config:
 
 def test_what_is_not_written_has_the_documented_default() -> None:
     assert parsed().worker.pools["gpu"].autoscale == Autoscale(
-        policy="threshold",
+        policy="slo",
+        slo_seconds=30,
+        slo_quantile=0.95,
+        expected_task_seconds=5,
         min_workers=1,
         max_workers=10,
         target_backlog_per_worker=10,
         up_threshold=1.0,
         down_threshold=0.5,
-        down_window_seconds=60,
+        down_window_seconds=None,
         cooldown_seconds=30,
         metric_max_age_seconds=30,
         drain_timeout_seconds=600,
@@ -71,7 +74,11 @@ SCALE = f"{POOL}.autoscale"
         (f"{SCALE}.downThreshold", float("nan"), f"{SCALE}.downThreshold: Expected `float` >= 0"),
         (f"{SCALE}.downThreshold", 1, f"{SCALE}: downThreshold (1) must be below upThreshold (1)"),
         (f"{SCALE}.policy", "magic", f"{SCALE}.policy: Invalid enum value 'magic'"),
-        (f"{SCALE}.minworkers", 1, f"{SCALE}: unknown field `minworkers`; known are policy, minWorkers, max"),
+        (
+            f"{SCALE}.minworkers",
+            1,
+            f"{SCALE}: unknown field `minworkers`; known are policy, sloSeconds, sloQuantile",
+        ),
         (f"{SCALE}.metricMaxAgeSeconds", 5, f"{SCALE}.metricMaxAgeSeconds (5) must be above tickSeconds (5)"),
         (f"{POOL}.queues", [], f"{POOL}.queues: Expected `array` of length >= 1"),
         (f"{POOL}.queues", ["a", "a"], f"{POOL}: queues: 'a' is named twice"),

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,14 @@ from autoscaler.policies import estimate
 
 BAD = (Reason.HOLD_STALE_METRICS, Reason.QUERY_ERROR, Reason.SEVERAL_SERIES)
 NOW = 1000.0
-DEFAULTS = Autoscale()
+WINDOW = 60.0
+
+
+def threshold(**keys: Any) -> Autoscale:
+    return Autoscale(policy="threshold", **{"down_window_seconds": WINDOW, **keys})
+
+
+DEFAULTS = threshold()
 
 
 def fleet(serving: int, draining: int = 0, draining_seconds: float = 1.0) -> Fleet:
@@ -42,7 +50,7 @@ def seen(backlog: float, workers: Fleet, problem: Reason | None = None) -> Obser
 def watched(*asked: tuple[float, int], scale: Autoscale = DEFAULTS, stepped_down: float = -math.inf) -> State:
     """A state whose down window is filled, with what was asked for so many seconds ago."""
     history = tuple((NOW - ago, number) for ago, number in asked) or ((NOW - 1, 0),)
-    return State(history, NOW - scale.down_window_seconds - 1, stepped_down=stepped_down)
+    return State(history, NOW - (scale.down_window_seconds or 0) - 1, stepped_down=stepped_down)
 
 
 def step(
@@ -84,7 +92,7 @@ def test_threshold_decides_by_the_table(backlog: int, workers: int, expected: in
 
 
 def test_thresholds_are_factors_of_what_the_workers_hold() -> None:
-    scale = Autoscale(target_backlog_per_worker=2, up_threshold=1.5, down_threshold=0.25)
+    scale = threshold(target_backlog_per_worker=2, up_threshold=1.5, down_threshold=0.25)
     assert step(9, 3, scale=scale)[0].action is Action.HOLD  # 9 = 1.5 x 2 x 3
     assert step(10, 3, scale=scale)[0].workers == 5
     assert step(1.5, 3, scale=scale)[0].action is Action.HOLD  # 1.5 = 0.25 x 2 x 3
@@ -92,13 +100,13 @@ def test_thresholds_are_factors_of_what_the_workers_hold() -> None:
 
 
 def test_an_upper_threshold_below_one_never_shrinks() -> None:
-    scale = Autoscale(up_threshold=0.5, down_threshold=0.1)
+    scale = threshold(up_threshold=0.5, down_threshold=0.1)
     decision, _ = step(12, 2, scale=scale)  # 12 > 0.5 x 10 x 2, but ceil(12 / 10) = 2
     assert decision.action is Action.HOLD
 
 
 def test_unacknowledged_messages_keep_the_last_worker() -> None:
-    scale = Autoscale(min_workers=0)
+    scale = threshold(min_workers=0)
     observation = Observation(
         (Signal("default", "ready", 0, 1), Signal("default", "unacknowledged", 1, 1)), fleet=fleet(3)
     )
@@ -116,11 +124,11 @@ def test_down_goes_to_the_most_that_was_asked_for_within_the_window() -> None:
 def test_down_steps_are_a_cooldown_apart() -> None:
     decision, _ = step(0, 5, watched(stepped_down=NOW - 29))
     assert (decision.workers, decision.reason) == (5, Reason.COOLDOWN)
-    decision, state = step(0, 5, watched((5, 3), stepped_down=NOW - 30), Autoscale(down_window_seconds=10))
+    decision, state = step(0, 5, watched((5, 3), stepped_down=NOW - 30), threshold(down_window_seconds=10))
     assert decision.workers == 3
-    decision, state = step(0, 3, state, Autoscale(down_window_seconds=10), now=NOW + 25)
+    decision, state = step(0, 3, state, threshold(down_window_seconds=10), now=NOW + 25)
     assert (decision.workers, decision.reason) == (3, Reason.COOLDOWN)
-    assert step(0, 3, state, Autoscale(down_window_seconds=10), now=NOW + 30)[0].workers == 1
+    assert step(0, 3, state, threshold(down_window_seconds=10), now=NOW + 30)[0].workers == 1
 
 
 def test_a_restart_holds_down_until_the_window_is_filled_and_lets_up_through() -> None:
@@ -152,7 +160,7 @@ def test_bad_data_hold_the_number_but_never_below_the_minimum(problem: Reason) -
     decision, _ = step(0, 5, problem=problem)
     assert (decision.workers, decision.reason, decision.action) == (5, problem, Action.HOLD)
     assert "why" in decision.words
-    decision, _ = step(0, 1, scale=Autoscale(min_workers=3), problem=problem)
+    decision, _ = step(0, 1, scale=threshold(min_workers=3), problem=problem)
     assert (decision.workers, decision.reason, decision.start) == (3, Reason.AT_MIN, 2)
     assert step(0, 12, problem=problem)[0].workers == 12
 
@@ -224,7 +232,7 @@ def test_a_drain_that_takes_too_long_is_recalled_past_an_obstacle() -> None:
 
 
 scales = st.builds(
-    lambda low, extra, target, up, down, window, cooldown: Autoscale(
+    lambda low, extra, target, up, down, window, cooldown: threshold(
         min_workers=low,
         max_workers=max(1, low + extra),
         target_backlog_per_worker=target,
@@ -323,7 +331,7 @@ def test_a_simulated_pool_steps_down_at_most_once_in_a_cooldown(
         decision, state = step(backlog, number, state, scale, now=now)
         if decision.workers < number:
             assert now - last_down >= scale.cooldown_seconds
-            assert now >= scale.down_window_seconds
+            assert now >= (scale.down_window_seconds or 0)
             last_down = now
         number = decision.workers
 

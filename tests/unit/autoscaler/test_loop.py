@@ -58,6 +58,9 @@ class FakeActuator:
         pass
 
 
+THRESHOLD = {"policy": "threshold", "downWindowSeconds": 60}
+
+
 class Bench:
     """A loop with a clock that the test moves."""
 
@@ -73,9 +76,13 @@ class Bench:
         )
 
     def write(self, pools: Mapping[str, Any] | None = None, **changes: Any) -> None:
+        pools = {
+            name: pool | {"autoscale": THRESHOLD | pool.get("autoscale", {})}
+            for name, pool in (pools or {"default": {"queues": ["default"]}}).items()
+        }
         whole = {
             "prometheusUrl": self.fake.url,
-            "worker": {"pools": pools or {"default": {"queues": ["default"]}}},
+            "worker": {"pools": pools},
             "actuator": {
                 "kind": "processes",
                 "directory": "workers",

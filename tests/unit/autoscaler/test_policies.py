@@ -15,5 +15,5 @@ def test_a_policy_is_not_asked_about_bad_data_and_forgets_nothing_over_it() -> N
 
 def test_threshold_needs_no_memory() -> None:
     seen = Observation((Signal("default", "ready", 25, 0),))
-    asked, memory = estimate(None, seen, Autoscale(), 0)
+    asked, memory = estimate(None, seen, Autoscale(policy="threshold"), 0)
     assert (asked.workers, memory) == (3, None)

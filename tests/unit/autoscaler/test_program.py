@@ -35,7 +35,7 @@ class Program:
                 "pools": {
                     "default": {
                         "queues": ["default"],
-                        "autoscale": {"downWindowSeconds": 1, "cooldownSeconds": 0},
+                        "autoscale": {"policy": "threshold", "downWindowSeconds": 1, "cooldownSeconds": 0},
                     }
                 }
             },

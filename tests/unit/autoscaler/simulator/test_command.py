@@ -59,8 +59,8 @@ def test_a_plot_has_a_panel_for_each_policy_and_the_same_bytes_each_time(trace, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--policies", "magic"], "policies: 'magic' is not known; known are threshold, hpa"),
-        (["--policies", ""], "policies: must name at least one of threshold"),
+        (["--policies", "magic"], "policies: 'magic' is not known; known are slo, threshold, hpa"),
+        (["--policies", ""], "policies: must name at least one of slo, threshold"),
         (["--slo", "0"], "slo: 0 must be seconds above 0"),
         (["--quantile", "1.5"], "quantile: 1.5 must be above 0 and at most 1"),
         (["--concurrency", "0"], "concurrency: 0 must be 1 or more"),

@@ -1,5 +1,7 @@
 """The contenders are what their users run, fitted to the setting."""
 
+from typing import Literal
+
 import pytest
 
 from autoscaler.config import Autoscale
@@ -7,6 +9,7 @@ from autoscaler.simulator.contenders import CONTENDERS, contender
 from autoscaler.simulator.setting import Setting
 from tests.unit.autoscaler.simulator.replay import Pool
 
+OURS = ("slo", "threshold")
 SETTING = Setting(slo=30, concurrency=4, boot=20, tick=5, min_workers=1, max_workers=60)
 
 
@@ -18,6 +21,7 @@ def pool(name: str, workers: int = 1, setting: Setting = SETTING) -> Pool:
 @pytest.mark.parametrize(
     ("name", "period", "victims", "grace"),
     [
+        ("slo", 5, "drain", 600),
         ("threshold", 5, "drain", 600),
         ("hpa", 15, "replicaset", 30),
         ("hpa-tuned", 15, "replicaset", 600),
@@ -35,7 +39,7 @@ def test_each_decides_and_ends_workers_as_its_users_know_it(
 
 def test_an_unknown_name_is_told_with_those_that_are_known() -> None:
     with pytest.raises(
-        ValueError, match="'vpa' is not known; known are threshold, hpa, hpa-tuned, keda, kpa, step"
+        ValueError, match="'vpa' is not known; known are slo, threshold, hpa, hpa-tuned, keda, kpa, step"
     ):
         contender("vpa", SETTING)
 
@@ -46,20 +50,23 @@ def test_all_have_the_limits_and_the_concurrency_of_the_setting(name: str) -> No
     assert (scale.min_workers, scale.max_workers, scale.target_backlog_per_worker) == (2, 7, 3)
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "threshold"])
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in OURS])
 def test_ports_bring_their_own_windows(name: str) -> None:
     scale = contender(name, SETTING).scale
     assert (scale.down_window_seconds, scale.cooldown_seconds) == (0, 0)
 
 
-def test_threshold_has_the_windows_that_it_has_by_default() -> None:
-    scale = contender("threshold", SETTING).scale
-    assert scale == Autoscale(min_workers=1, max_workers=60, target_backlog_per_worker=4)
+@pytest.mark.parametrize("name", OURS)
+def test_ours_have_what_they_have_by_default(name: Literal["slo", "threshold"]) -> None:
+    setting = Setting(slo=45, quantile=0.9, concurrency=4, boot=20, max_workers=60)
+    assert contender(name, setting).scale == Autoscale(
+        policy=name, max_workers=60, slo_seconds=45, slo_quantile=0.9, target_backlog_per_worker=4
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "workers"),
-    [("threshold", 60), ("hpa", 5), ("hpa-tuned", 60), ("keda", 5), ("kpa", 60), ("step", 2)],
+    [("slo", 60), ("threshold", 60), ("hpa", 5), ("hpa-tuned", 60), ("keda", 5), ("kpa", 60), ("step", 2)],
 )
 def test_a_burst_of_four_hundred_is_met_by_each_in_its_way(name: str, workers: int) -> None:
     assert pool(name).at(0, 400, oldest=16) == workers

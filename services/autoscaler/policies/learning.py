@@ -1,0 +1,166 @@
+"""What the policy `slo` learns of a pool from tick to tick: arrivals, service times, and what a boot takes.
+
+Tasks start in the order of their arrival, so the tasks that wait are the last ones that arrived: the curve of
+all arrivals so far tells how long each of them has waited.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from autoscaler.model import Fleet, Flow, Observation, Worker
+
+ARRIVALS_SECONDS = 300.0  # over which arrivals are averaged; longer where tasks are longer
+ARRIVALS_SERVICES = 5.0  # so many times as long as a task takes
+RECENT_SECONDS = 60.0
+CURVE_SECONDS = 3600.0  # that arrivals are remembered at most
+SERVICE_HALF_SECONDS = 600.0  # in which what was learned of service times loses half of its weight
+SERVICE_TASKS = 20  # that are remembered in any case
+BOOT_SECONDS = 20.0  # until one was seen
+GAP_SECONDS = 60.0  # without a look, after which nobody knows when a worker became ready
+BOOTS = 20  # the last so many count
+BOOT_PART = 0.9  # of all boots take no longer than what is reckoned with
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One queue and its tasks; totals count from when it was first seen, times are the steady clock's."""
+
+    waiting: float = 0.0  # tasks that no slot has begun with
+    busy: float = 0.0  # slots that are at work on its tasks
+    ended: float = 0.0
+    told: float = math.nan  # what the flow's own total was
+    curve: tuple[tuple[float, float], ...] = ()  # when, and how many had arrived until then; at each sample
+    busy_seconds: float = 0.0  # decays, as do
+    tasks: float = 0.0  # the tasks that ended within
+
+    @property
+    def seen(self) -> float:
+        """When it was last sampled."""
+        return self.curve[-1][0] if self.curve else -math.inf
+
+    @property
+    def window(self) -> float:
+        """The seconds over which arrivals are averaged; what takes long has to be watched for longer."""
+        return min(max(ARRIVALS_SECONDS, ARRIVALS_SERVICES * self.service), CURVE_SECONDS)
+
+    @property
+    def service(self) -> float:
+        """Seconds that a task takes: all slots' busy time by the tasks that ended.
+
+        With exponential times this is the likeliest mean, however many still run. Epstein and Sobel, Life
+        Testing, Journal of the American Statistical Association 48, 1953.
+        """
+        return self.busy_seconds / self.tasks
+
+    def rate(self, seconds: float) -> float:
+        """Arrivals a second over the last so many, or since it is watched."""
+        now, arrived = self.curve[-1]
+        since, before = next(sample for sample in self.curve if sample[0] >= now - seconds)
+        return max(0.0, arrived - before) / (now - since) if now > since else 0.0
+
+    def ages(self, now: float) -> Iterator[tuple[float, float]]:
+        """How long tasks have waited, and how many of them so long; the longest first."""
+        begun = self.curve[-1][1] - self.waiting
+        since, counted = self.curve[0]
+        if counted > begun:  # they are older than what is remembered
+            yield now - since, counted - begun
+        for at, arrived in self.curve[1:]:
+            if arrived > begun:
+                yield now - since, arrived - max(begun, counted)
+            since, counted = at, max(counted, arrived)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that is learned of one pool."""
+
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    boots: tuple[float, ...] = ()  # seconds, of the last workers that came
+    coming: Mapping[str, float] = field(default_factory=dict)  # workers that are not ready yet: when created
+    known: frozenset[str] | None = None  # the workers of the last look
+    ticked: float = math.nan
+    interval: float = 0.0  # seconds between the last two ticks
+
+    @property
+    def boot(self) -> float:
+        """Seconds from the creation of a worker to its first task that most do not exceed."""
+        if not self.boots:
+            return BOOT_SECONDS
+        return sorted(self.boots)[math.ceil(BOOT_PART * len(self.boots)) - 1]
+
+
+def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory:
+    """Take in one observation without a problem; `prior` are the seconds that a task may take."""
+    flows = {flow.queue: flow for flow in seen.flows}
+    numbers: dict[str, dict[str, float]] = {}
+    for signal in seen.signals:
+        numbers.setdefault(signal.queue, {})[signal.name] = signal.value
+    taken = math.fsum(one.get("unacknowledged", 0.0) for one in numbers.values())
+    # Workers may hold more messages than they have slots: what no slot has begun with, waits.
+    part = min(1.0, _slots(seen.fleet) / taken) if taken else 1.0
+    lines = {}
+    for name, one in numbers.items():
+        line = memory.lines.get(name) or Line(busy_seconds=prior, tasks=1.0)
+        busy = part * one.get("unacknowledged", 0.0)
+        waiting = math.fsum(one.values()) - busy
+        lines[name] = _sample(line, waiting, busy, flows.get(name, Flow(name)), now - seen.age_seconds)
+    gap = now - memory.ticked  # NaN at first
+    if not gap <= GAP_SECONDS:
+        memory = replace(memory, known=None, coming={})
+    interval = gap if 0 < gap <= GAP_SECONDS else memory.interval
+    return replace(_watch_boots(memory, seen), lines=lines, ticked=now, interval=interval)
+
+
+def _slots(fleet: Fleet) -> float:
+    return fleet.slots * len(fleet.serving) + sum(worker.active for worker in fleet.draining)
+
+
+def _sample(line: Line, waiting: float, busy: float, flow: Flow, at: float) -> Line:
+    if at <= line.seen:
+        return line  # the same sample as at the last tick
+    seconds = at - line.seen if line.curve else 0.0
+    busy_seconds = (line.busy + busy) / 2 * seconds
+    if math.isnan(flow.ended) or math.isnan(line.told):
+        # Nobody counts: then as many as the time that slots were busy is good for.
+        ended, learned = busy_seconds / line.service, False
+    else:
+        ended, learned = max(0.0, flow.ended - line.told), True
+    arrived = line.ended + ended + waiting + busy
+    window = line.window
+    curve = tuple(sample for sample in line.curve if sample[0] >= at - window)
+    sampled = replace(
+        line,
+        waiting=waiting,
+        busy=busy,
+        ended=line.ended + ended,
+        told=flow.ended,
+        # Expired or purged messages leave without an end; arrivals never fall for that.
+        curve=(*curve, (at, max(arrived, curve[-1][1] if curve else 0.0))),
+    )
+    if not learned:
+        return sampled
+    kept = 0.5 ** (seconds / SERVICE_HALF_SECONDS) if line.tasks > SERVICE_TASKS else 1.0
+    return replace(
+        sampled, busy_seconds=kept * line.busy_seconds + busy_seconds, tasks=kept * line.tasks + ended
+    )
+
+
+def _watch_boots(memory: Memory, seen: Observation) -> Memory:
+    workers = seen.fleet.workers
+    names = frozenset(worker.name for worker in workers)
+    boots = tuple(max(0.0, seen.at - w.started) for w in workers if _is_new(w, memory))
+    if math.isnan(seen.at):
+        boots = ()
+    coming = {w.name: w.started for w in workers if not w.ready and w.draining_seconds is None}
+    # One that was ready before and is not now has lost its broker, and does not boot.
+    again = {name for name in coming if memory.known and name in memory.known - memory.coming.keys()}
+    coming = {name: created for name, created in coming.items() if name not in again}
+    return replace(memory, boots=(*memory.boots, *boots)[-BOOTS:], coming=coming, known=names)
+
+
+def _is_new(worker: Worker, memory: Memory) -> bool:
+    """Whether it became ready since the last look."""
+    if not worker.ready or memory.known is None:
+        return False
+    return worker.name in memory.coming or worker.name not in memory.known

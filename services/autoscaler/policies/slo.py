@@ -1,0 +1,180 @@
+"""The policy `slo`: the fewest workers with which a part of all tasks starts within a promise, in seconds.
+
+It reckons in slots, in three numbers: the greater of the first two counts, but never more than the third.
+
+keep   for tasks as they arrive. Erlang's C gives the slots with which too many wait too long for no more than
+       the part that may. Long tasks do better by what is at work now: until a worker that is ordered now
+       serves, each task of today ends with the probability 1 - exp(-seconds / service), and others arrive.
+       A backlog that stands is worked off on top of it, within twice the promise.
+plan   for those that wait. Each has a deadline, its arrival + the promise; slots that are there work from
+       now on, those that boot from when they come, new ones a boot later. A slot starts with a task at once,
+       and with one more in each service time. The fewest new slots with which all deadlines are met.
+cap    what can be there to do: waiting, at work, and arriving until new workers serve.
+
+Down it goes to the most of a window that follows from what a boot costs: an idle worker costs as much as
+four of its boots, and stays for longer where the promise leaves no time to get it back.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from autoscaler.config import Autoscale
+from autoscaler.model import Action, Estimate, Observation, Reason, Worker
+from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn
+from autoscaler.policies.queueing import slots_for
+
+SAFETY = 0.25  # standard deviations of what will be at work
+RELAXED = 0.5  # the part that may wait too long where there is time to order more, then
+STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
+WORK_OFF = 2.0  # promises within which the rest of it goes
+BOOTS_IDLE = 4.0
+SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
+
+
+class _Needs(NamedTuple):
+    """Slots."""
+
+    keep: float
+    plan: float
+    cap: float
+
+
+class _Known(NamedTuple):
+    """What the numbers follow from; times in seconds, numbers are of slots and tasks."""
+
+    now: float
+    boot: float
+    reaction: float  # from when something happens to when a worker that is ordered for it serves
+    load: float  # slots that would be busy on average
+    arrivals: float  # a second, lately
+    service: float  # on average over the tasks that arrive
+    waiting: tuple[tuple[float, float, float], ...]  # deadline, tasks, seconds of work; by deadline
+    busy: float
+    slots: int  # of a worker
+    present: int  # workers that serve
+    coming: tuple[float, ...]  # when those serve that boot
+
+
+def estimate(
+    memory: Memory | None, seen: Observation, scale: Autoscale, now: float
+) -> tuple[Estimate, Memory]:
+    """Ask for the number of workers that keeps `scale.slo_seconds` for `scale.slo_quantile` of all tasks."""
+    memory = learn(memory or Memory(), seen, scale.expected_task_seconds, now)
+    known = _known(memory, seen, scale, now)
+    slack = scale.slo_seconds - known.reaction
+    keep = _keep(known, scale, slack)
+    plan = _plan(known, memory.interval)
+    expected = known.arrivals * known.reaction
+    work = math.fsum(tasks for _, tasks, _ in known.waiting) + known.busy
+    cap = work + expected + math.sqrt(expected)
+    slots = min(max(keep, plan), cap)
+    workers = math.ceil(slots / known.slots - 1e-9)
+    window = max(
+        BOOTS_IDLE * known.boot + max(0.0, known.reaction - max(0.0, slack)), SERVICES_IDLE * known.service
+    )
+    words = (
+        f"{known.load:.4g} slots of work arrive, a task takes {known.service:.3g} s, a boot"
+        f" {known.boot:.3g} s: keep {keep:.4g}, for those that wait {plan:.4g}, at most {cap:.4g} slots"
+        f" = {workers} workers"
+    )
+    if slack < 0:
+        words += f"; {scale.slo_seconds:g} s cannot be promised, {known.reaction:.3g} s could"
+    terms = {
+        "keep": keep,
+        "plan": plan,
+        "cap": cap,
+        "offeredLoad": known.load,
+        "serviceSeconds": known.service,
+        "bootSeconds": known.boot,
+        "feasibleSeconds": known.reaction,
+        "oldestSeconds": max((now + scale.slo_seconds - one[0] for one in known.waiting), default=0.0),
+        "windowSeconds": window,
+    }
+    action, reason = _direction(workers, seen.fleet.wanted, keep, plan, cap)
+    if action is Action.HOLD and slack < 0:
+        reason = Reason.SLO_INFEASIBLE
+    return Estimate(seen, workers, action, reason, words, terms, window), memory
+
+
+def _direction(workers: int, wanted: int, keep: float, plan: float, cap: float) -> tuple[Action, Reason]:
+    if workers > wanted:
+        return Action.UP, Reason.DRAIN_BACKLOG if plan > keep else Reason.KEEP_UP
+    if workers < wanted:
+        return Action.DOWN, Reason.IDLE
+    return Action.HOLD, Reason.CAPPED_BY_WORK if cap < max(keep, plan) else Reason.DEADBAND
+
+
+def _known(memory: Memory, seen: Observation, scale: Autoscale, now: float) -> _Known:
+    fleet, lines = seen.fleet, memory.lines.values()
+    rates = [line.rate(line.window) for line in lines]
+    load = math.fsum(rate * line.service for rate, line in zip(rates, lines, strict=True))
+    arriving = math.fsum(rates)
+    service = load / arriving if arriving else max(line.service for line in lines)
+    waiting = sorted(
+        (now - age + scale.slo_seconds, tasks, tasks * line.service)
+        for line in lines
+        for age, tasks in line.ages(now)
+    )
+    boot = memory.boot
+    return _Known(
+        now,
+        boot,
+        boot + 2 * memory.interval + max(0.0, seen.age_seconds - memory.interval),
+        load,
+        math.fsum(line.rate(RECENT_SECONDS) for line in lines),
+        service,
+        tuple(waiting),
+        math.fsum(line.busy for line in lines),
+        fleet.slots,
+        sum(worker.ready for worker in fleet.serving),
+        # One that is late may come at any moment.
+        tuple(now + max(1.0, boot - _age(worker, seen)) for worker in fleet.serving if not worker.ready),
+    )
+
+
+def _age(worker: Worker, seen: Observation) -> float:
+    return 0.0 if math.isnan(seen.at) else seen.at - worker.started
+
+
+def _keep(known: _Known, scale: Autoscale, slack: float) -> float:
+    part = 1 - scale.slo_quantile
+    relaxed = min(1.0, max(0.0, slack / known.reaction))
+    part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
+    keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
+    if slack >= 0:
+        tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
+        stay = math.exp(-known.reaction / known.service) if known.service else 0.0
+        mean = tasks * stay + known.load * (1 - stay)
+        variance = tasks * stay * (1 - stay) + known.load * (1 - stay)
+        keep = min(keep, mean + SAFETY * math.sqrt(variance))
+    backlog = math.fsum(work for _, _, work in known.waiting)
+    standing = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
+    return keep + max(0.0, backlog - standing) / (WORK_OFF * scale.slo_seconds)
+
+
+def _plan(known: _Known, interval: float) -> float:
+    if not known.waiting:
+        return 0.0
+    present = known.slots * known.present
+    start = known.now + known.boot + interval  # of new slots
+    tasks = math.fsum(number for _, number, _ in known.waiting)
+    one = math.fsum(work for _, _, work in known.waiting) / tasks
+    idle = max(0.0, present - known.busy)
+    missing = enough = due = 0.0
+    for deadline, _, work in known.waiting:
+        due += work
+        at = max(deadline, start)
+        done = present * (at - known.now) + idle * one
+        done += known.slots * _by(known.coming, at, one)
+        missing = max(missing, (due - done) / (at - start + one))
+        # and if all were there already:
+        enough = max(enough, due / (max(deadline, known.now + interval) - known.now + one))
+    if missing > 0:
+        return present + known.slots * len(known.coming) + missing
+    return enough
+
+
+def _by(starts: Iterable[float], at: float, one: float) -> float:
+    """Seconds of work that slots, of which each begins with a task at once, are good for until then."""
+    return math.fsum(at - start + one for start in starts if start < at)
