@@ -45,6 +45,13 @@ class Autoscale(_Section, frozen=True, kw_only=True):
     expected_task_seconds: Annotated[
         Period, Meta(description="policy `slo`: what a task takes, until some have ended")
     ] = 5
+    hold_when_useless: Annotated[
+        bool,
+        Meta(
+            description="policy `slo`: no more workers while the last ones have not ended more tasks; they"
+            " may wait for something that more workers only make slower"
+        ),
+    ] = False
     min_workers: Annotated[int, Meta(ge=0, description="workers that are always there")] = 1
     max_workers: Annotated[int, Meta(ge=1, le=10000, description="workers that are never exceeded")] = 10
     target_backlog_per_worker: Annotated[

@@ -23,6 +23,8 @@ class Reason(StrEnum):
     KEEP_UP = "KeepUp"  # up: more work arrives than the workers get done in time
     DRAIN_BACKLOG = "DrainBacklog"  # up: what waits would start too late; or is above the upper threshold
     CAPPED_BY_WORK = "CappedByWork"  # hold: for more workers there would be nothing to do
+    STALLED_CONSUMERS = "StalledConsumers"  # tasks wait, and workers that are ready take none
+    EFFICACY_LIMITED = "EfficacyLimited"  # the last workers that came have not ended more tasks
     SLO_INFEASIBLE = "SLOInfeasible"  # hold: nobody can keep the promise, as a boot takes longer
     RECALLED = "Recalled"  # draining workers were told to go on: instead of new ones, or after their time
     IDLE = "Idle"  # down: the backlog is below the lower threshold
@@ -53,6 +55,7 @@ TROUBLES = frozenset(
         Reason.PAUSED,
         Reason.UNSCHEDULABLE,
         Reason.NOT_STARTING,
+        Reason.STALLED_CONSUMERS,
     }
 )
 

@@ -5,10 +5,12 @@ all arrivals so far tells how long each of them has waited.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoscaler.model import Fleet, Flow, Observation, Worker
+from autoscaler.policies.profile import Profile
+from autoscaler.policies.troubles import Look, Watch
 
 ARRIVALS_SECONDS = 300.0  # over which arrivals are averaged; longer where tasks are longer
 ARRIVALS_SERVICES = 5.0  # so many times as long as a task takes
@@ -54,10 +56,13 @@ class Line:
         return self.busy_seconds / self.tasks
 
     def rate(self, seconds: float) -> float:
-        """Arrivals a second over the last so many, or since it is watched."""
+        """Arrivals a second over the last so many, or since it is watched.
+
+        A burst in the first seconds of the watch is no rate yet: it counts as if over a minute.
+        """
         now, arrived = self.curve[-1]
         since, before = next(sample for sample in self.curve if sample[0] >= now - seconds)
-        return max(0.0, arrived - before) / (now - since) if now > since else 0.0
+        return (arrived - before) / max(now - since, min(seconds, RECENT_SECONDS))
 
     def ages(self, now: float) -> Iterator[tuple[float, float]]:
         """How long tasks have waited, and how many of them so long; the longest first."""
@@ -66,7 +71,7 @@ class Line:
         if counted > begun:  # they are older than what is remembered
             yield now - since, counted - begun
         for at, arrived in self.curve[1:]:
-            if arrived > begun:
+            if arrived > max(begun, counted):
                 yield now - since, arrived - max(begun, counted)
             since, counted = at, max(counted, arrived)
 
@@ -79,6 +84,8 @@ class Memory:
     boots: tuple[float, ...] = ()  # seconds, of the last workers that came
     coming: Mapping[str, float] = field(default_factory=dict)  # workers that are not ready yet: when created
     known: frozenset[str] | None = None  # the workers of the last look
+    profile: Profile = field(default_factory=Profile)
+    watch: Watch = field(default_factory=Watch)
     ticked: float = math.nan
     interval: float = 0.0  # seconds between the last two ticks
 
@@ -105,11 +112,34 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
         busy = part * one.get("unacknowledged", 0.0)
         waiting = math.fsum(one.values()) - busy
         lines[name] = _sample(line, waiting, busy, flows.get(name, Flow(name)), now - seen.age_seconds)
+    work = math.fsum(
+        (line.curve[-1][1] - memory.lines[name].curve[-1][1]) * line.service
+        for name, line in lines.items()
+        if name in memory.lines
+    )
+    profile = memory.profile if math.isnan(seen.at) else memory.profile.add(seen.at, work)
     gap = now - memory.ticked  # NaN at first
     if not gap <= GAP_SECONDS:
         memory = replace(memory, known=None, coming={})
     interval = gap if 0 < gap <= GAP_SECONDS else memory.interval
-    return replace(_watch_boots(memory, seen), lines=lines, ticked=now, interval=interval)
+    return replace(
+        _watch_boots(memory, seen),
+        lines=lines,
+        profile=profile,
+        watch=memory.watch.add(_look(lines.values(), seen.fleet, now)),
+        ticked=now,
+        interval=interval,
+    )
+
+
+def _look(lines: Collection[Line], fleet: Fleet, now: float) -> Look:
+    return Look(
+        now,
+        fleet.slots * sum(worker.ready for worker in fleet.serving),
+        math.fsum(line.waiting for line in lines),
+        math.fsum(line.busy for line in lines),
+        math.fsum(line.ended for line in lines),
+    )
 
 
 def _slots(fleet: Fleet) -> float:

@@ -11,6 +11,8 @@ plan   for those that wait. Each has a deadline, its arrival + the promise; slot
        and with one more in each service time. The fewest new slots with which all deadlines are met.
 cap    what can be there to do: waiting, at work, and arriving until new workers serve.
 
+What came at this time on the days before is a floor under all of it.
+
 Down it goes to the most of a window that follows from what a boot costs: an idle worker costs as much as
 four of its boots, and stays for longer where the promise leaves no time to get it back.
 """
@@ -23,8 +25,9 @@ from autoscaler.config import Autoscale
 from autoscaler.model import Action, Estimate, Observation, Reason, Worker
 from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn
 from autoscaler.policies.queueing import slots_for
+from autoscaler.policies.troubles import STALLED_SECONDS
 
-SAFETY = 0.25  # standard deviations of what will be at work
+SAFETY = 0.1  # standard deviations of what will be at work
 RELAXED = 0.5  # the part that may wait too long where there is time to order more, then
 STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
@@ -68,15 +71,16 @@ def estimate(
     expected = known.arrivals * known.reaction
     work = math.fsum(tasks for _, tasks, _ in known.waiting) + known.busy
     cap = work + expected + math.sqrt(expected)
-    slots = min(max(keep, plan), cap)
+    floor = 0.0 if math.isnan(seen.at) else memory.profile.expected(seen.at + known.reaction)
+    slots = max(min(max(keep, plan), cap), floor)
     workers = math.ceil(slots / known.slots - 1e-9)
     window = max(
         BOOTS_IDLE * known.boot + max(0.0, known.reaction - max(0.0, slack)), SERVICES_IDLE * known.service
     )
     words = (
         f"{known.load:.4g} slots of work arrive, a task takes {known.service:.3g} s, a boot"
-        f" {known.boot:.3g} s: keep {keep:.4g}, for those that wait {plan:.4g}, at most {cap:.4g} slots"
-        f" = {workers} workers"
+        f" {known.boot:.3g} s: keep {keep:.4g}, for those that wait {plan:.4g}, at most {cap:.4g}, by the"
+        f" hour {floor:.4g} slots: {workers} workers"
     )
     if slack < 0:
         words += f"; {scale.slo_seconds:g} s cannot be promised, {known.reaction:.3g} s could"
@@ -84,6 +88,7 @@ def estimate(
         "keep": keep,
         "plan": plan,
         "cap": cap,
+        "floor": floor,
         "offeredLoad": known.load,
         "serviceSeconds": known.service,
         "bootSeconds": known.boot,
@@ -94,6 +99,17 @@ def estimate(
     action, reason = _direction(workers, seen.fleet.wanted, keep, plan, cap)
     if action is Action.HOLD and slack < 0:
         reason = Reason.SLO_INFEASIBLE
+    if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
+        # More of what takes nothing would take nothing; tasks that arrive may still be many.
+        workers = max(seen.fleet.wanted, min(workers, math.ceil(keep / known.slots)))
+        action = Action.UP if workers > seen.fleet.wanted else Action.HOLD
+        reason = Reason.STALLED_CONSUMERS
+        words += f"; no worker has taken a task for {stalled:.0f} s, though some are ready and tasks wait"
+    elif action is Action.UP and memory.watch.useless:
+        reason = Reason.EFFICACY_LIMITED
+        words += "; half as many workers more have not ended more tasks: what they call may be slow"
+        if scale.hold_when_useless:
+            workers, action = seen.fleet.wanted, Action.HOLD
     return Estimate(seen, workers, action, reason, words, terms, window), memory
 
 
