@@ -102,6 +102,7 @@ cluster-down: .venv/ready ## end it; nothing of it is left running
 
 e2e: setup ## the charts on a real cluster: E2E_CONTEXT's, else kind's where Docker is, else one made here
 	local/packages chromium chromium-driver
+	$(BIN)/python -m tests.cluster build  # here and not within a test, which has no time for it
 	$(BIN)/python -m tests.cluster images
 	$(BIN)/pytest -m e2e tests/cluster/test_node.py
 	$(BIN)/python -m tests.cluster up

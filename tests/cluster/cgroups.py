@@ -27,7 +27,8 @@ def end() -> None:
 def _gone() -> bool:
     """Kill what is there, remove what is empty; tell whether nothing is left."""
     for group in groups():
-        for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
+        # by os.walk, which does not mind what goes meanwhile, as pathlib does
+        for folder in (Path(place) for place, _, _ in os.walk(group, topdown=False)):
             with suppress(OSError):  # gone already, or its last process has not been reaped yet
                 for pid in (folder / "cgroup.procs").read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
