@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from prometheus_client import REGISTRY, disable_created_metrics
 from tornado.httpserver import HTTPServer
 
+from autoscaler import explain
 from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Kubernetes
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
@@ -56,14 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     simulated = "replay a load under several policies and compare them; nothing is scaled"
     command.add_to(commands.add_parser("simulate", help=simulated, description=simulated))
+    explained = "tell what a running autoscaler sees, what it decided, and why"
+    explain.add_to(commands.add_parser("explain", help=explained, description=explained))
     options = parser.parse_args(arguments)
-    if options.command == "simulate":
+    if options.command is not None:
         if options.config is not None:
-            parser.error("--config is for a run that scales, and says nothing to simulate")
-        _simulate(options)
+            parser.error(f"--config is for a run that scales, and says nothing to {options.command}")
+        _print(options)
         return
     if options.config is None:
-        parser.error("--config FILE is required, or the command simulate")
+        parser.error("--config FILE is required, or a command: simulate, explain")
     path: Path = options.config
     try:
         file = ConfigFile(path)
@@ -85,10 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(str(error))
 
 
-def _simulate(options: argparse.Namespace) -> None:
+def _print(options: argparse.Namespace) -> None:
     try:
-        print(command.run(options))
-    except command.BadInput as error:
+        print({"simulate": command.run, "explain": explain.run}[options.command](options))
+    except (command.BadInput, explain.NoAnswer) as error:
         _exit(str(error))
 
 
