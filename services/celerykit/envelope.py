@@ -148,6 +148,8 @@ class Envelopes:
         for name in foreign:
             self._app.amqp.queues.add(Queue(name, Exchange(name, type="direct"), routing_key=name))
         self._reply_to = reply_to
+        # some tracers do so, and give each message headers of its own
+        self._wrapped = hasattr(Celery.send_task, "__wrapped__")
         self._template = lru_cache(TEMPLATES, typed=True)(self._make_template)
 
     def signature(
@@ -165,7 +167,9 @@ class Envelopes:
 
         Raises kombu's EncodeError or TypeError if an argument is not plain JSON data.
         """
-        if options.keys() <= ALIKE and not _is_observed():
+        # in a worker's task, Celery makes that one the parent
+        by_celery = self._wrapped or _is_observed() or self._app.current_worker_task
+        if options.keys() <= ALIKE and not by_celery:
             task_id = options.pop("task_id", None) or str(uuid4())
             template = self._template(name, queue, self._reply_to(), **options)
             return [task_id], [template.filled(task_id, args, kwargs)]

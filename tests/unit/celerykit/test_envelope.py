@@ -12,9 +12,10 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 
 import pytest
-from celery import chain, chord, group
+from celery import Celery, chain, chord, group
 from celery.signals import before_task_publish
 from kombu.exceptions import EncodeError
 from msgspec.structs import replace
@@ -141,6 +142,36 @@ def test_a_message_made_after_another_is_the_one_that_celery_makes(envelopes, ob
 def test_who_observes_each_message_of_celerys_sees_it(envelopes, observed):
     ids = [one(envelopes, "proj.add", [n], {})[0] for n in range(3)]
     assert observed == ids
+
+
+def test_who_has_wrapped_celerys_own_function_gives_each_message_its_headers(monkeypatch):
+    traces, send_task = iter(range(9)), Celery.send_task
+
+    @wraps(send_task)
+    def traced(*args, headers=None, **options):
+        return send_task(*args, headers={**headers, "trace": next(traces)}, **options)
+
+    monkeypatch.setattr(Celery, "send_task", traced)
+    envelopes = Envelopes(SETTINGS, lambda: "gw.reply.test")
+    assert [one(envelopes, "proj.add", [], {})[1].headers["trace"] for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_task_that_another_sends_has_it_as_parent_and_no_other_message_has(envelopes, first):
+    app = Celery("parent", set_as_current=False)
+
+    @app.task(name="parent", shared=False)
+    def send():
+        return one(envelopes, "proj.add", [2], {})[1].headers
+
+    def lineage(headers):
+        return headers["parent_id"], headers["root_id"] == headers["id"]
+
+    alone = [lineage(one(envelopes, "proj.add", [1], {})[1].headers)] if not first else []
+    inside = send.apply(task_id="p1").get()
+    assert (inside["parent_id"], inside["root_id"]) == ("p1", "p1")
+    alone.append(lineage(one(envelopes, "proj.add", [3], {})[1].headers))
+    assert set(alone) == {(None, True)}
 
 
 def test_messages_of_one_kind_share_nothing_but_the_constant(envelopes):
