@@ -56,6 +56,14 @@ class Closed(ConnectionError):
         self.code = code
 
 
+class Uncarriable(ValueError):
+    """AMQP cannot carry a message; `part` names what of it: `headers`, or an argument or a property."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
+        self.part = part
+
+
 class Look(commands.Exchange.Declare):
     """Asks for an exchange by its name, whatever that is: pamqp takes fewer names than brokers do."""
 
@@ -333,16 +341,20 @@ def correlation_id(buffer: bytes | bytearray, at: int) -> str:
 def entries(headers: Mapping[str, Any]) -> bytes:
     """The names and values of a table of headers, without its length.
 
-    A float goes as text: pamqp writes it with 32 bits, which is minutes off for a time of day.
+    A float goes as text: pamqp writes it with 32 bits, which is minutes off for a time of day. Raises
+    Uncarriable for what is no value of AMQP's.
     """
     parts: list[bytes] = []
     for name, value in headers.items():
-        parts.append(_short(name))
+        parts.append(_short("headers", name))
         if isinstance(value, (str, float)):
             text = str(value).encode()
             parts += (b"S", INDEX.pack(len(text)), text)
         else:
-            parts.append(encode.encode_table_value(value))
+            try:
+                parts.append(encode.encode_table_value(value))
+            except (TypeError, ValueError, ArithmeticError) as wrong:
+                raise Uncarriable("headers", f"{name} has no value of AMQP's: {wrong}") from wrong
     return b"".join(parts)
 
 
@@ -357,27 +369,26 @@ def publishing(
 ) -> list[bytes]:
     """The frames of a publish that some queue must take; `table` are the entries of its headers.
 
-    Its number is its message id, by which it is known should it come back. Raises ValueError or TypeError for
-    what AMQP cannot carry.
+    Its number is its message id, by which it is known should it come back. Raises Uncarriable.
     """
     flags, parts = 0x2000 | 0x0080, []
     for flag, name in ((0x8000, "content_type"), (0x4000, "content_encoding")):
         if text := properties.get(name):
             flags |= flag
-            parts.append(_short(text))
+            parts.append(_short(name, text))
     parts += (INDEX.pack(len(table)), table)
     for flag, name in ((0x1000, "delivery_mode"), (0x0800, "priority")):
         if (small := properties.get(name)) is not None:
             flags |= flag
-            parts.append(small.to_bytes())
+            parts.append(_octet(name, small))
     for flag, name in ((0x0400, "correlation_id"), (0x0200, "reply_to")):
         if text := properties.get(name):
             flags |= flag
-            parts.append(_short(text))
-    parts.append(_short(str(number)))
+            parts.append(_short(name, text))
+    parts.append(_short("message_id", str(number)))
     header = CONTENT.pack(commands.Basic.frame_id, 0, len(body), flags) + b"".join(parts)
     if len(header) > frame_max - 8:
-        raise ValueError(f"headers of {len(header)} bytes are too large: the broker takes {frame_max - 8}")
+        raise Uncarriable("headers", f"{len(header)} bytes are too large: the broker takes {frame_max - 8}")
     frames = [_route(exchange, routing_key), *_framed(HEADER, header)]
     for start in range(0, len(body), frame_max - 8):
         frames += _framed(BODY, body[start : start + frame_max - 8])
@@ -388,18 +399,25 @@ def publishing(
 def _route(exchange: str, routing_key: str) -> bytes:
     """The method of every publish that goes this way; its last byte says mandatory."""
     index = INDEX.pack(commands.Basic.Publish.index)
-    return b"".join(_framed(METHOD, index + b"\0\0" + _short(exchange) + _short(routing_key) + b"\1"))
+    way = _short("exchange", exchange) + _short("routing_key", routing_key)
+    return b"".join(_framed(METHOD, index + b"\0\0" + way + b"\1"))
 
 
 def _framed(kind: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
     return FRAME_START.pack(kind, WORK, len(payload)), payload, b"\xce"
 
 
-def _short(text: str) -> bytes:
+def _short(part: str, text: str) -> bytes:
     encoded = text.encode()
     if len(encoded) > 255:
-        raise ValueError(f"{text[:50]!r}... has {len(encoded)} bytes: AMQP's short texts have 255 at most")
+        raise Uncarriable(part, f"{text[:50]!r}... has {len(encoded)} bytes: short texts have 255 at most")
     return len(encoded).to_bytes() + encoded
+
+
+def _octet(part: str, number: int) -> bytes:
+    if not isinstance(number, int) or not 0 <= number <= 255:
+        raise Uncarriable(part, f"{number!r} is no whole number from 0 to 255")
+    return number.to_bytes()
 
 
 def _reason(close: Any) -> Closed:

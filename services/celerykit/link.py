@@ -17,10 +17,19 @@ from celerykit.envelope import Envelopes, Message
 from celerykit.reply import PREFIX
 from celerykit.results import Database, ResultStore, decode
 from celerykit.settings import Settings
-from celerykit.transport import LinkError, NoQueue, Transport, Unavailable
+from celerykit.transport import LinkError, NoQueue, Transport, Unavailable, Unsendable
 from celerykit.waits import ENDED, Outcome, Wait, Waits
 
-__all__ = ["Link", "LinkError", "NoQueue", "NotFinished", "Outcome", "Saturated", "Unavailable"]
+__all__ = [
+    "Link",
+    "LinkError",
+    "NoQueue",
+    "NotFinished",
+    "Outcome",
+    "Saturated",
+    "Unavailable",
+    "Unsendable",
+]
 
 PUBLISH_SECONDS = 5.0  # for the broker to take a message, a reconnect included
 SWEEP_SECONDS = 1.0
@@ -108,7 +117,8 @@ class Link:
         """Send a task and return its id once the broker has confirmed it.
 
         Options: task_id, store (False: no row in the database), countdown and expires in seconds, eta,
-        priority, time_limit and soft_time_limit in seconds, headers. Raises Unavailable or NoQueue.
+        priority, time_limit and soft_time_limit in seconds, headers. Raises Unavailable, NoQueue, or
+        Unsendable if AMQP cannot carry it.
         """
         (task_id,), messages = self._build(name, args, kwargs, options)
         await self._publish(messages)
@@ -126,7 +136,7 @@ class Link:
         """Send a task and await its end for `wait` seconds; options as in `send`.
 
         Raises NotFinished when the broker has the task and it has not ended, Saturated before anything is
-        sent, and Unavailable or NoQueue when the broker did not take it.
+        sent, and as `send` does when the broker did not take it.
         """
         (outcome,) = await self._run(*self._build(name, args, kwargs, options), wait)
         return outcome

@@ -40,6 +40,14 @@ class Unavailable(LinkError):
     """The broker cannot be reached, does not confirm, or blocks publishers for now."""
 
 
+class Unsendable(LinkError):
+    """AMQP cannot carry the message; `part` names what of it: `headers`, or an argument or a property."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(reason)
+        self.part = part
+
+
 class NoQueue(Unavailable):
     """No such queue is on the broker: no worker has declared it yet."""
 
@@ -118,8 +126,9 @@ class Transport:
     def publish(self, message: Message, timeout: float) -> "asyncio.Future[None]":
         """Publish; the future ends with the broker's confirm, or fails within `timeout` seconds.
 
-        It fails with NoQueue if the message has nowhere to go, with Unavailable for all else: at once if the
-        broker has been away for longer than `timeout`. What is cancelled before it is written is not sent.
+        It fails with NoQueue if the message has nowhere to go, with Unsendable if AMQP cannot carry it, with
+        Unavailable for all else: at once if the broker has been away for longer than `timeout`. What is
+        cancelled before it is written is not sent.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -149,11 +158,19 @@ class Transport:
             publish = self._outbox.popleft()
             if publish.future.done():
                 continue
+            number = self._number + 1
+            try:
+                made = _framed(number, publish.message, connection.frame_max)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the others must go
+                publish.fail(Unsendable(getattr(error, "part", ""), str(error)))
+                continue
             unknown = [name for name in _exchanges(publish.message) if name not in self._exchanges]
             if unknown:
                 self._hold(publish, unknown[0], connection)
                 continue
-            frames += self._framed(publish, connection)
+            self._number = number
+            self._unconfirmed[number] = publish
+            frames += made
             size += len(publish.message.body)
             if size > CHUNK:  # see whether there is room for more
                 connection.write(b"".join(frames))
@@ -161,25 +178,6 @@ class Transport:
                 size = 0
         if frames:
             connection.write(b"".join(frames))
-
-    def _framed(self, publish: Publish, connection: Connection) -> list[bytes]:
-        message, number = publish.message, self._number + 1
-        try:
-            frames = publishing(
-                number,
-                message.exchange,
-                message.routing_key,
-                message.properties,
-                message.constant + entries(message.headers),
-                message.body,
-                connection.frame_max,
-            )
-        except (TypeError, ValueError, OverflowError) as error:
-            publish.fail(error)
-            return []
-        self._number = number
-        self._unconfirmed[number] = publish
-        return frames
 
     def _hold(self, publish: Publish, exchange: str, connection: Connection) -> None:
         """Find the exchange first, since a publish to one that is not there ends the whole channel."""
@@ -193,15 +191,15 @@ class Transport:
         finder.add_done_callback(self._finders.discard)
 
     async def _find(self, exchange: str, connection: Connection) -> None:
-        refusal: Exception | None = None
+        refusal: Closed | None = None
         try:
             await connection.look_for(exchange)
             self._exchanges.add(exchange)
-        except (Closed, TypeError, ValueError) as error:
+        except Closed as error:
             refusal = None if connection.lost.done() else error
         held = self._held.pop(exchange)
         for publish in held:
-            if isinstance(refusal, Closed) and refusal.code == NOT_FOUND:
+            if refusal is not None and refusal.code == NOT_FOUND:
                 publish.find_no_queue()
             elif refusal is not None:
                 publish.fail(Unavailable(f"the broker refused the message: {refusal}"))
@@ -318,6 +316,18 @@ class Transport:
 def _end_of(opened: list[Connection]) -> BaseException | None:
     ends = (connection.lost.exception() for connection in opened if connection.lost.done())
     return next(ends, Closed("we closed it"))
+
+
+def _framed(number: int, message: Message, frame_max: int) -> list[bytes]:
+    return publishing(
+        number,
+        message.exchange,
+        message.routing_key,
+        message.properties,
+        message.constant + entries(message.headers),
+        message.body,
+        frame_max,
+    )
 
 
 def _exchanges(message: Message) -> tuple[str, ...]:

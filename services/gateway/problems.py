@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from tornado.web import HTTPError
 
-from celerykit.link import LinkError, NoQueue, NotFinished, Saturated
+from celerykit.link import LinkError, NoQueue, NotFinished, Saturated, Unsendable
 from gateway.operations import DatabaseUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -82,6 +82,8 @@ def problem_of(error: BaseException | None) -> Problem:
             return Problem(SATURATED, "Retry, or ask for `Prefer: respond-async`.", headers=retry_after(1))
         case NotFinished():
             return Problem(UNFINISHED, "It may still run.", id=error.task_id)
+        case Unsendable():  # by the catalogue or the settings: what a client sent is told by its field
+            return Problem(INTERNAL)
         case LinkError():
             return Problem(
                 BROKER_UNAVAILABLE,

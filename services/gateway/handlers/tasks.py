@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
-from celerykit.link import LinkError, NoQueue, NotFinished, Outcome, Unavailable
+from celerykit.link import LinkError, NoQueue, NotFinished, Outcome, Unavailable, Unsendable
 from gateway import prefer
 from gateway.catalogue import Task
 from gateway.handlers.base import Handler
@@ -34,15 +34,16 @@ class TaskHandler(Handler):
     async def call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, wait: float, **options: Any
     ) -> Outcome:
-        """Await a task; raises NotFinished when the broker has it and it takes longer."""
-        with self.counted_publish():
+        """Await a task; raises NotFinished when the broker has it and it takes longer, Problem as `send`."""
+        with unsendable_told(args, kwargs, options), self.counted_publish():
             outcome = await self.gateway.link.call(name, args, kwargs, wait=wait, **options)
         self.count_accepted(name)
         return outcome
 
     async def send(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any) -> None:
-        """Send a task and await the broker's confirm."""
-        with self.counted_publish(), self.gateway.metrics.publish_seconds.time():
+        """Send a task and await the broker's confirm; raises Problem (422) for what no message can carry."""
+        seconds = self.gateway.metrics.publish_seconds
+        with unsendable_told(args, kwargs, options), self.counted_publish(), seconds.time():
             await self.gateway.link.send(name, args, kwargs, **options)
 
     def count_accepted(self, name: str) -> None:
@@ -111,7 +112,7 @@ class Tasks(TaskHandler):
         await self.gateway.operations.insert(operation)
         try:
             await self.send(operation.task, **message)
-        except LinkError:
+        except (LinkError, Problem):
             with suppress(DatabaseUnavailable):
                 await self.gateway.operations.delete(operation.id)
             raise
@@ -154,3 +155,27 @@ def message_options(task: Task, options: Options) -> dict[str, Any]:
         **task.limits(),
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+@contextmanager
+def unsendable_told(
+    args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> Iterator[None]:
+    """Raise Problem (422), by the field, for what of a client's request makes a message too large for AMQP.
+
+    What the client has no part in is raised as it is.
+    """
+    try:
+        yield
+    except Unsendable as error:
+        match error.part:
+            case "headers":  # they show the arguments, each cut to about 4 KB: more than some brokers take
+                field = "args" if len(repr(args)) >= len(repr(kwargs)) else "kwargs"
+                why = "Of this, what goes into the message's headers is more than the broker takes"
+            case "routing_key" if options.get("countdown"):
+                field, why = "options.countdown", "The name of the task's queue is too long for a delay"
+            case "priority" if options.get("priority") is not None:
+                field, why = "options.priority", "AMQP has no such priority"
+            case _:
+                raise
+        raise invalid(f"{why} - at `$.{field}`") from error

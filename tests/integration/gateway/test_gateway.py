@@ -76,7 +76,22 @@ def test_one_gateway_tells_the_operations_of_another(gateway, start_gateway):
     assert (ended.json["state"], ended.json["result"]) == ("SUCCESS", 1.5)
 
 
-def test_a_gateway_told_to_stop_answers_those_who_wait(start_gateway):
+def test_a_delay_that_makes_the_way_to_a_queue_too_long_is_a_422_that_names_it(
+    start_gateway, catalogue, worker
+):
+    queue = "q" * 251  # as long as one may be; a delay puts 56 letters before it
+    gateway = start_gateway(catalogue=catalogue({"task.far": {"queue": queue}}))
+    for prefer in ({"Prefer": "wait=5"}, {}):
+        body = {"options": {"countdown": 5}}
+        refused = gateway.request("POST", "/v1/tasks/task.far", body, **prefer)
+        assert refused.status == 422
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert refused.json["field"] == "options.countdown"
+        assert "too long for a delay" in refused.json["detail"]
+        assert gateway.post("task.far", **prefer).json["type"] == "/problems/no-queue"
+
+
+def test_a_gateway_told_to_stop_answers_those_who_wait(start_gateway, worker):
     leaving = start_gateway()
     process = leaving.process
     with ThreadPoolExecutor() as pool:

@@ -10,7 +10,16 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
-from celerykit.amqp import FRAME_MAX, WORK, Closed, Connection, correlation_id, entries, publishing
+from celerykit.amqp import (
+    FRAME_MAX,
+    WORK,
+    Closed,
+    Connection,
+    Uncarriable,
+    correlation_id,
+    entries,
+    publishing,
+)
 
 URL = "amqp://user:secret@127.0.0.1:5672/v"
 PROPERTIES = {
@@ -156,17 +165,34 @@ def test_a_float_goes_as_text_of_all_its_digits():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("part", "wrong"),
     [
-        {"routing_key": "k" * 256},
-        {"properties": {"reply_to": "ü" * 128}},
-        {"table": b"x" * FRAME_MAX},
+        ("exchange", {"exchange": "e" * 256}),
+        ("routing_key", {"routing_key": "k" * 256}),
+        ("reply_to", {"properties": {"reply_to": "ü" * 128}}),
+        ("priority", {"properties": {"priority": 256}}),
+        ("priority", {"properties": {"priority": -1}}),
+        ("priority", {"properties": {"priority": 1.5}}),
+        ("headers", {"table": b"x" * FRAME_MAX}),
     ],
 )
-def test_what_amqp_cannot_carry_is_refused(wrong):
-    good = {"routing_key": "k", "properties": {}, "table": b""}
-    with pytest.raises(ValueError, match=r"255 at most|too large"):
-        publishing(1, "", body=b"", **good | wrong)
+def test_what_amqp_cannot_carry_is_refused_by_name(part, wrong):
+    good = {"exchange": "", "routing_key": "k", "properties": {}, "table": b""}
+    with pytest.raises(Uncarriable, match=rf"^{part}: .*(255|too large)") as refused:
+        publishing(1, body=b"", **good | wrong)
+    assert refused.value.part == part
+
+
+@pytest.mark.parametrize("value", [object(), 2**64, {"deep": [object()]}])
+def test_a_header_that_amqp_has_no_value_for_is_refused_by_name(value):
+    with pytest.raises(Uncarriable, match=r"^headers: baggage has no value of AMQP's") as refused:
+        entries({"task": "t", "baggage": value})
+    assert refused.value.part == "headers"
+
+
+def test_a_header_of_too_long_a_name_is_refused():
+    with pytest.raises(Uncarriable, match=r"^headers: .*255 at most"):
+        entries({"n" * 256: 1})
 
 
 @pytest.mark.parametrize("count", range(9))

@@ -11,7 +11,7 @@ from celerykit import transport
 from celerykit.amqp import WORK, Connection
 from celerykit.envelope import Message
 from celerykit.settings import Broker
-from celerykit.transport import NoQueue, Transport, Unavailable
+from celerykit.transport import NoQueue, Transport, Unavailable, Unsendable
 
 SOON = 5  # seconds
 NOT_FOUND = commands.Channel.Close(404, "NOT_FOUND - home node of durable queue is down", 50, 10)
@@ -301,12 +301,49 @@ async def test_a_message_that_amqp_cannot_carry_fails_alone(connected, broker):
     await soon(broker.published.get())
     wrong = connected.publish(message(b"2", baggage=object()), SOON)
     long = connected.publish(message(b"3", key="k" * 256), SOON)
-    connected.publish(message(b"4"), SOON)
-    with pytest.raises(TypeError):
+    last = connected.publish(message(b"4"), SOON)
+    with pytest.raises(Unsendable, match="baggage") as refused:
         await soon(wrong)
-    with pytest.raises(ValueError, match="255 at most"):
+    assert refused.value.part == "headers"
+    with pytest.raises(Unsendable, match="255 at most") as refused:
         await soon(long)
+    assert refused.value.part == "routing_key"
     assert await soon(broker.published.get()) == b"4"
+    broker.say(commands.Basic.Ack(2, multiple=True))
+    await soon(last)
+
+
+@pytest.mark.parametrize("name", ["unhappy", "e" * 256])
+async def test_what_amqp_cannot_carry_is_told_before_its_exchange_is_looked_for(connected, broker, name):
+    wrong = connected.publish(Message(name, "k" * 256, b"[]", {}, {}), SOON)
+    with pytest.raises(Unsendable):
+        await soon(wrong)
+    connected.publish(message(b"1"), SOON)
+    assert await soon(broker.published.get()) == b"1"
+    assert [asked.exchange for asked in broker.asked if isinstance(asked, commands.Exchange.Declare)] == ["e"]
+
+
+async def test_headers_larger_than_the_brokers_frames_are_told_and_large_bodies_go(
+    link, broker, connects, monkeypatch
+):
+    monkeypatch.setitem(ANSWERS, commands.Connection.StartOk, commands.Connection.Tune(0, 4096, 0))
+    link.start()
+    await soon(connects.get())
+    with pytest.raises(Unsendable, match=r"^headers: \d+ bytes are too large: the broker takes 4088"):
+        await soon(link.publish(message(argsrepr="x" * 4096), SOON))
+    link.publish(message(bytes(10_000)), SOON)
+    sizes = [len(await soon(broker.published.get())) for _ in range(3)]
+    assert sizes == [4088, 4088, 1824]
+
+
+async def test_whatever_goes_wrong_with_a_message_is_its_own(connected, broker):
+    connected.publish(message(b"1"), SOON)
+    await soon(broker.published.get())
+    wrong = connected.publish(Message("e", "k", None, {}, {}), SOON)
+    connected.publish(message(b"2"), SOON)
+    with pytest.raises(Unsendable):
+        await soon(wrong)
+    assert await soon(broker.published.get()) == b"2"
 
 
 async def test_a_broker_that_has_been_away_for_long_is_told_at_once(link):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from celerykit.link import NoQueue, Saturated, Unavailable
+from celerykit.link import NoQueue, Saturated, Unavailable, Unsendable
 
 ECHO = "/v1/tasks/task.echo"
 WAIT = {"Prefer": "wait=5"}
@@ -133,6 +133,45 @@ async def test_a_task_that_the_broker_did_not_take_is_a_503_and_leaves_no_row(
     for each in ("confirmed", "returned", "error"):
         assert await client.metric("gateway_publish_total", outcome=each) == (each == outcome)
     assert await client.metric("gateway_tasks_accepted_total", queue="default", task="task.echo") == 0
+
+
+@pytest.mark.parametrize("headers", [{}, WAIT])
+@pytest.mark.parametrize(
+    ("part", "body", "field"),
+    [
+        ("headers", {"args": ["x" * 100], "kwargs": {"a": 1}}, "args"),
+        ("headers", {"args": [1], "kwargs": {"a": "x" * 100}}, "kwargs"),
+        ("routing_key", {"options": {"countdown": 5}}, "options.countdown"),
+        ("priority", {"options": {"priority": 9}}, "options.priority"),
+    ],
+)
+async def test_what_no_message_can_carry_is_a_422_that_names_the_field_and_leaves_no_row(
+    client, headers, part, body, field
+):
+    client.link.error = Unsendable(part, f"{part}: 5000 bytes are too large")
+    answer = await client.post(ECHO, body, headers=headers)
+    assert answer.status == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["type"].endswith("/invalid-request")
+    assert answer.json["field"] == field
+    assert answer.json["detail"].startswith(f"{field}: ")
+    assert client.operations.rows == {}
+    assert await client.metric("gateway_tasks_rejected_total", reason="schema") == 1
+    for each in ("confirmed", "returned", "error"):
+        assert await client.metric("gateway_publish_total", outcome=each) == 0
+    assert await client.metric("gateway_internal_errors_total") == 0
+
+
+@pytest.mark.parametrize("headers", [{}, WAIT])
+@pytest.mark.parametrize("part", ["exchange", "routing_key", "priority", ""])
+async def test_what_no_message_can_carry_by_no_word_of_the_client_is_a_500(client, headers, part):
+    client.link.error = Unsendable(part, "the name of a queue")
+    answer = await client.post(ECHO, {"args": [1]}, headers=headers)
+    assert answer.status == 500
+    assert answer.json["type"].endswith("/internal-error")
+    assert "queue" not in answer.text
+    assert client.operations.rows == {}
+    assert await client.metric("gateway_internal_errors_total") == 1
 
 
 async def test_no_task_is_published_when_its_row_cannot_be_written_first(client):
