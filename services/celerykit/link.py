@@ -136,7 +136,8 @@ class Link:
         """Send a task and await its end for `wait` seconds; options as in `send`.
 
         Raises NotFinished when the broker has the task and it has not ended, Saturated before anything is
-        sent, and as `send` does when the broker did not take it.
+        sent, and as `send` does when the broker did not take it. What is cancelled before it is written is
+        not sent.
         """
         (outcome,) = await self._run(*self._build(name, args, kwargs, options), wait)
         return outcome
@@ -193,6 +194,10 @@ class Link:
             for slot in slots:
                 if outcome := await slot.future:
                     outcomes.append(outcome)  # noqa: PERF401  # the waits end in the `finally` all the same
+        except asyncio.CancelledError:
+            if not isinstance(publishing, asyncio.Task):  # a canvas goes whole
+                publishing.cancel()
+            raise
         finally:
             for slot in slots:
                 self._waits.remove(slot)

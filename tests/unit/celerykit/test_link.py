@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from celery import group
 
 from celerykit.link import Link, NotFinished, Unavailable
 from celerykit.results import decode
@@ -108,6 +109,36 @@ async def test_a_publish_that_fails_while_its_caller_waits_is_told_at_once(link,
     with pytest.raises(Unavailable):
         await asyncio.wait_for(link.call("t", wait=60), 1)
     assert link.in_flight == 0
+
+
+async def test_a_message_whose_caller_has_gone_before_it_was_written_is_taken_back(link, monkeypatch):
+    unwritten = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(link._transport, "publish", lambda *_: unwritten)
+    call = asyncio.create_task(link.call("t", wait=60))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert unwritten.cancelled()
+    assert link.in_flight == 0
+
+
+async def test_a_canvas_goes_whole_also_if_its_caller_has_gone(link, published, monkeypatch):
+    waits = asyncio.Event()
+
+    async def publish(message, _timeout):
+        published.put_nowait(message)
+        await waits.wait()
+
+    monkeypatch.setattr(link._transport, "publish", publish)
+    canvas = group(link.signature("t") for _ in range(3))
+    call = asyncio.create_task(link.call_canvas(canvas, wait=60))
+    await published.get()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    waits.set()
+    await asyncio.wait_for(asyncio.gather(published.get(), published.get()), 1)
 
 
 @pytest.mark.behaviour("S12")
