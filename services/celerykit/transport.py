@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from uuid import uuid4
 
 from pamqp.commands import Basic, Channel, Confirm, Queue
@@ -101,7 +102,6 @@ class Transport:
         self._exchanges: set[str] = set()  # known to exist on this connection
         self._unconfirmed: dict[int, Publish] = {}
         self._number = 0  # of the last publish on this connection
-        self._lowest = 1  # all before it are confirmed
         self._flushing = False  # soon
         self._clock: asyncio.TimerHandle | None = None
 
@@ -182,8 +182,8 @@ class Transport:
     def _hold(self, publish: Publish, exchange: str, connection: Connection) -> None:
         """Find the exchange first, since a publish to one that is not there ends the whole channel."""
         # one question for all who publish now: after a reconnect they may be thousands
-        if held := self._held.get(exchange):
-            held.append(publish)
+        if exchange in self._held:
+            self._held[exchange].append(publish)
             return
         self._held[exchange] = [publish]
         finder = asyncio.create_task(self._find(exchange, connection))
@@ -207,10 +207,9 @@ class Transport:
         self._flush_soon()
 
     def _confirm(self, number: int, multiple: bool, taken: bool) -> None:
-        first = self._lowest if multiple else number
-        if first == self._lowest:
-            self._lowest = number + 1
-        for one in range(first, number + 1):
+        # they are in the order of their numbers; those that are long confirmed are not looked for again
+        every = [*takewhile(number.__ge__, self._unconfirmed)] if multiple else [number]
+        for one in every:
             publish = self._unconfirmed.pop(one, None)
             if publish is None or publish.future.done():
                 continue
@@ -237,6 +236,8 @@ class Transport:
                 reason = f"the broker did not take the message within {publish.timeout:g} s"
                 publish.fail(Unavailable(reason))
         self._outbox = deque(publish for publish in self._outbox if not publish.future.done())
+        for held in self._held.values():
+            held[:] = [publish for publish in held if not publish.future.done()]
         # a broker that never confirms must not fill the memory
         self._unconfirmed = {
             number: publish for number, publish in self._unconfirmed.items() if not publish.future.done()
@@ -289,7 +290,7 @@ class Transport:
             raise
         await consuming.ask(WORK, Basic.Consume(queue=self.reply_queue, no_ack=True, exclusive=True))
         self._exchanges = {""}
-        self._number, self._lowest = 0, 1
+        self._number = 0
         self._connection = sending
 
     def _name_queue(self) -> str:

@@ -11,7 +11,7 @@ from celerykit import transport
 from celerykit.amqp import WORK, Connection
 from celerykit.envelope import Message
 from celerykit.settings import Broker
-from celerykit.transport import NoQueue, Transport, Unavailable, Unsendable
+from celerykit.transport import NoQueue, Publish, Transport, Unavailable, Unsendable
 
 SOON = 5  # seconds
 NOT_FOUND = commands.Channel.Close(404, "NOT_FOUND - home node of durable queue is down", 50, 10)
@@ -190,6 +190,28 @@ async def test_what_is_published_at_once_is_written_at_once_and_confirmed_togeth
     await soon(asyncio.gather(*more))
 
 
+async def test_confirms_may_come_in_any_order_and_together(connected, broker):
+    publishes = {number: connected.publish(message(), SOON) for number in range(1, 8)}
+    for _ in publishes:
+        await soon(broker.published.get())
+    broker.say(commands.Basic.Ack(3))
+    broker.say(commands.Basic.Nack(2))
+    broker.say(commands.Basic.Ack(5, multiple=True))
+    broker.say(commands.Basic.Nack(7, multiple=True))
+    ends = await soon(asyncio.gather(*publishes.values(), return_exceptions=True))
+    refused = {number for number, end in zip(publishes, ends, strict=True) if isinstance(end, Unavailable)}
+    assert refused == {2, 6, 7}
+    assert not connected._unconfirmed
+
+
+async def test_a_confirm_of_many_costs_nothing_for_those_that_came_alone_before(link):
+    loop = asyncio.get_running_loop()
+    late = Publish(message(), SOON, loop.time() + SOON, loop.create_future())
+    link._unconfirmed = {999_999_999_999: late}
+    link._confirm(999_999_999_999, True, True)
+    await soon(late.future)
+
+
 async def test_an_exchange_is_asked_for_once_by_all_who_need_it(connected, broker):
     for _ in range(10):
         connected.publish(message(), SOON)
@@ -223,6 +245,22 @@ async def test_a_message_that_is_never_confirmed_ends_in_its_time_and_is_forgott
     assert list(connected._unconfirmed) == [2]
     broker.say(commands.Basic.Ack(2, multiple=True))
     await soon(patient)
+
+
+async def test_what_waits_for_an_exchange_that_nobody_answers_for_ends_in_its_time_and_is_forgotten(
+    connected, broker, monkeypatch
+):
+    monkeypatch.delitem(ANSWERS, commands.Exchange.Declare)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"did not take the message within 0\.1 s"):
+            await soon(connected.publish(message(), 0.1))
+        assert connected._held == {"e": []}
+    patient = connected.publish(message(b"1"), SOON)
+    broker.say(commands.Exchange.DeclareOk(), WORK + 1)
+    assert await soon(broker.published.get()) == b"1"
+    broker.say(commands.Basic.Ack(1))
+    await soon(patient)
+    assert [asked.exchange for asked in broker.asked if isinstance(asked, commands.Exchange.Declare)] == ["e"]
 
 
 async def test_a_message_that_was_cancelled_before_it_was_written_is_not_sent(connected, broker):
