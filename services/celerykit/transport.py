@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ HEARTBEAT = 20  # seconds
 CONNECT_SECONDS = 10
 CHUNK = 65536  # bytes of messages that are written at once
 NOT_FOUND = 404
+OVERSIZE = re.compile(
+    r"message size \d+ (?:is )?larger than (?:configured )?max size (\d+)"
+)  # a broker's 406
 TICK = 0.1  # seconds: the time limits of publishes are kept to this
 BACKOFF = (0.2, 5.0)  # seconds: the first wait before a new try, and the longest
 REPLY_QUEUE: dict[str, FieldValue] = {
@@ -42,7 +46,7 @@ class Unavailable(LinkError):
 
 
 class Unsendable(LinkError):
-    """AMQP cannot carry the message; `part` names what of it: `headers`, or an argument or a property."""
+    """No message can be so; `part` names what of it: `headers`, `body`, or an argument or a property."""
 
     def __init__(self, part: str, reason: str) -> None:
         super().__init__(reason)
@@ -102,6 +106,7 @@ class Transport:
         self._exchanges: set[str] = set()  # known to exist on this connection
         self._unconfirmed: dict[int, Publish] = {}
         self._number = 0  # of the last publish on this connection
+        self._largest: int | None = None  # bytes of a body: what the broker has said that it takes
         self._flushing = False  # soon
         self._clock: asyncio.TimerHandle | None = None
 
@@ -158,6 +163,9 @@ class Transport:
             publish = self._outbox.popleft()
             if publish.future.done():
                 continue
+            if too_large := self._too_large(publish.message):
+                publish.fail(too_large)
+                continue
             number = self._number + 1
             try:
                 made = _framed(number, publish.message, connection.frame_max)
@@ -178,6 +186,13 @@ class Transport:
                 size = 0
         if frames:
             connection.write(b"".join(frames))
+
+    def _too_large(self, message: Message) -> Unsendable | None:
+        """What to tell of a message for which the broker would end the channel, as it has once."""
+        size, most = len(message.body), self._largest
+        if most is None or size <= most:
+            return None
+        return Unsendable("body", f"body: {size} bytes are too large: the broker takes {most}")
 
     def _hold(self, publish: Publish, exchange: str, connection: Connection) -> None:
         """Find the exchange first, since a publish to one that is not there ends the whole channel."""
@@ -300,9 +315,14 @@ class Transport:
         """Give up what is on the way; what waits, waits for the next connection."""
         self._connection = None
         self._down_since = asyncio.get_running_loop().time()
+        oversize = OVERSIZE.search(str(error))
+        # of use until the broker, which may take more then, ends a connection for another reason
+        self._largest = int(oversize[1]) if oversize else None
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for publish in unconfirmed.values():
-            if f"no exchange '{publish.message.exchange}'" in str(error):
+            if too_large := self._too_large(publish.message):
+                publish.fail(too_large)
+            elif f"no exchange '{publish.message.exchange}'" in str(error):
                 publish.find_no_queue()
             else:
                 publish.fail(Unavailable(f"the connection to the broker broke: {error}"))

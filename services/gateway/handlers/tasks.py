@@ -14,7 +14,7 @@ from gateway.handlers.base import Handler
 from gateway.operations import DatabaseUnavailable, Operation
 from gateway.outcomes import described, problem_with
 from gateway.payload import Options, invalid, plain, task_request
-from gateway.problems import DATABASE_UNAVAILABLE, NOT_ALLOWED, UNKNOWN_TASK, Problem
+from gateway.problems import DATABASE_UNAVAILABLE, NOT_ALLOWED, TOO_LARGE, UNKNOWN_TASK, Problem
 
 
 class TaskHandler(Handler):
@@ -161,7 +161,7 @@ def message_options(task: Task, options: Options) -> dict[str, Any]:
 def unsendable_told(
     args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Raise Problem (422), by the field, for what of a client's request makes a message too large for AMQP.
+    """Raise Problem (422 with the field, or 413) for what of a client's request no message can carry.
 
     What the client has no part in is raised as it is.
     """
@@ -169,6 +169,8 @@ def unsendable_told(
         yield
     except Unsendable as error:
         match error.part:
+            case "body":
+                raise Problem(TOO_LARGE, "As a message it is more than the broker takes.") from error
             case "headers":  # they show the arguments, each cut to about 4 KB: more than some brokers take
                 field = "args" if len(repr(args)) >= len(repr(kwargs)) else "kwargs"
                 why = "Of this, what goes into the message's headers is more than the broker takes"

@@ -12,7 +12,7 @@ import pytest
 from celerykit.amqp import Closed, Connection, entries
 from celerykit.envelope import Message
 from celerykit.settings import Broker
-from celerykit.transport import NoQueue, Transport, Unavailable
+from celerykit.transport import NoQueue, Transport, Unavailable, Unsendable
 from local.http import request
 from local.ports import HOST
 from tests.faults.harness import Broker as Operator
@@ -254,6 +254,31 @@ async def test_a_login_may_have_any_signs(api, vhost, broker_url):
 async def test_a_broker_that_refuses_the_login_says_why(broker_url, wrong, says):
     with pytest.raises(Closed, match=says):
         await soon(Connection.open(wrong(broker_url), 20))
+
+
+@pytest.mark.own_stores
+async def test_a_message_larger_than_the_broker_takes_ends_one_connection_and_not_the_next(
+    stores, broker_url, queue, vhost
+):
+    operator = Operator(stores.rabbitmq, vhost)
+
+    def take(size):  # by the ways of RabbitMQ 3 and 4
+        operator.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+        operator.ctl("eval", f"persistent_term:put(max_message_size, {size}).")
+
+    take(100_000)
+    try:
+        async with connected(broker_url) as link:
+            await soon(link.publish(to(queue, bytes(100_000)), SOON))
+            with pytest.raises(Unsendable, match="100001 bytes are too large: the broker takes 100000"):
+                await soon(link.publish(to(queue, bytes(100_001)), SOON))
+            await soon(link.connects.get())
+            with pytest.raises(Unsendable):
+                await soon(link.publish(to(queue, bytes(200_000)), SOON))
+            await soon(link.publish(to(queue), SOON))
+            assert link.connects.empty()
+    finally:
+        take(134_217_728)
 
 
 @pytest.mark.own_stores

@@ -374,10 +374,41 @@ async def test_headers_larger_than_the_brokers_frames_are_told_and_large_bodies_
     assert sizes == [4088, 4088, 1824]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "message size 5000 larger than max size 4000",
+        "message size 5000 is larger than configured max size 4000",
+    ],
+)
+async def test_a_message_that_the_broker_finds_too_large_ends_one_connection_and_not_the_next(
+    connected, broker, connects, words
+):
+    connected.publish(message(b"1"), SOON)
+    await soon(broker.published.get())
+    large = connected.publish(message(bytes(5000)), SOON)
+    await soon(broker.published.get())
+    broker.say(commands.Channel.Close(406, f"PRECONDITION_FAILED - {words}", 60, 40))
+    with pytest.raises(
+        Unsendable, match=r"^body: 5000 bytes are too large: the broker takes 4000"
+    ) as refused:
+        await soon(large)
+    assert refused.value.part == "body"
+    await soon(connects.get())
+    with pytest.raises(Unsendable):
+        await soon(connected.publish(message(bytes(4001)), SOON))
+    connected.publish(message(bytes(4000)), SOON)
+    assert len(await soon(broker.published.get())) == 4000
+    broker.say(commands.Connection.Close(320, "CONNECTION_FORCED - a restart, with another limit", 0, 0), 0)
+    await soon(connects.get())
+    connected.publish(message(bytes(5000)), SOON)
+    assert len(await soon(broker.published.get())) == 5000
+
+
 async def test_whatever_goes_wrong_with_a_message_is_its_own(connected, broker):
     connected.publish(message(b"1"), SOON)
     await soon(broker.published.get())
-    wrong = connected.publish(Message("e", "k", None, {}, {}), SOON)
+    wrong = connected.publish(Message("e", "k", b"", {}, None), SOON)
     connected.publish(message(b"2"), SOON)
     with pytest.raises(Unsendable):
         await soon(wrong)

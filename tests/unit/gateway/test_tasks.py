@@ -163,6 +163,17 @@ async def test_what_no_message_can_carry_is_a_422_that_names_the_field_and_leave
 
 
 @pytest.mark.parametrize("headers", [{}, WAIT])
+async def test_a_message_larger_than_the_broker_takes_is_a_413_and_leaves_no_row(client, headers):
+    client.link.error = Unsendable("body", "body: 20000000 bytes are too large")
+    answer = await client.post(ECHO, {"args": [1]}, headers=headers)
+    assert answer.status == 413
+    assert answer.json["type"].endswith("/body-too-large")
+    assert "more than the broker takes" in answer.json["detail"]
+    assert client.operations.rows == {}
+    assert await client.metric("gateway_tasks_rejected_total", reason="size") == 1
+
+
+@pytest.mark.parametrize("headers", [{}, WAIT])
 @pytest.mark.parametrize("part", ["exchange", "routing_key", "priority", ""])
 async def test_what_no_message_can_carry_by_no_word_of_the_client_is_a_500(client, headers, part):
     client.link.error = Unsendable(part, "the name of a queue")
