@@ -116,6 +116,13 @@ class Pool(_Section, frozen=True, kw_only=True):
         Literal["prefork", "threads", "gevent"],
         Meta(description="what runs the tasks in a worker; of workers that start"),
     ] = "prefork"
+    packing: Annotated[
+        bool,
+        Meta(
+            description="tasks go to the oldest worker that has a slot free, so that others become idle and"
+            " can go; of workers that start"
+        ),
+    ] = False
     autoscale: Annotated[Autoscale, Meta(description="how the number of workers follows the backlog")] = (
         Autoscale()
     )

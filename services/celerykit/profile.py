@@ -118,7 +118,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
-        "task_queues": [queue(name, settings) for name in settings.queues],
+        "task_queues": [_consumed(name, settings) for name in settings.queues],
         "task_default_queue": settings.queues[0],
         "task_default_exchange": settings.queues[0],
         "task_default_exchange_type": "topic",
@@ -147,6 +147,14 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_send_task_events": settings.task_events and not fast,
     }
+
+
+def _consumed(name: str, settings: Settings) -> Queue:
+    """The queue as a worker consumes it: with packing, the older the worker, the more it is preferred."""
+    consumed = queue(name, settings)
+    if settings.packing:
+        consumed.consumer_arguments = {"x-priority": -int(time.time())}
+    return consumed
 
 
 def without_task_records() -> None:

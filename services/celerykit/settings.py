@@ -130,6 +130,13 @@ class Settings(Broker, frozen=True, kw_only=True):
             " tasks of milliseconds (docs/workers.md)"
         ),
     ] = "durable"
+    packing: Annotated[
+        bool,
+        Meta(
+            description="the broker gives a task to the oldest worker that has a slot free, so that the newer"
+            " ones become idle and can go (docs/workers.md)"
+        ),
+    ] = False
     worker_host: Annotated[str, Meta(description="address of the worker's own HTTP port")] = "0.0.0.0"
     worker_port: Annotated[
         int, Meta(ge=0, le=65535, description="the worker's own HTTP port; 0 turns it off")

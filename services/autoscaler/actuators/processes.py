@@ -176,6 +176,7 @@ class ProcessActuator:
             "CELERYKIT_WORKER_NAME": f"{name}@{socket.gethostname()}",
             "CELERYKIT_WORKER_CONCURRENCY": str(pool.concurrency),
             "CELERYKIT_WORKER_POOL_TYPE": pool.pool_type,
+            "CELERYKIT_PACKING": str(pool.packing).lower(),
         }
         command = self._config.command
         try:
