@@ -7,12 +7,14 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import get_args
 
-from autoscaler.simulator import faults, plot
+from autoscaler.simulator import faults, oracle, plot
 from autoscaler.simulator.contenders import CONTENDERS, contender
 from autoscaler.simulator.engine import NeverEnds, simulate
-from autoscaler.simulator.loads import read_csv
-from autoscaler.simulator.report import Row, figures
+from autoscaler.simulator.loads import Load, read_csv
+from autoscaler.simulator.report import ELASTICITY, Row, elasticity, figures, oracle_figures
 from autoscaler.simulator.setting import Delivery, Setting
+
+ORACLE = "oracle"  # no policy, but the bound of all
 
 
 class BadInput(ValueError):
@@ -40,7 +42,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the options; those with a default may be left out."""
     add = parser.add_argument
     add("--trace", type=Path, required=True, metavar="FILE", help="CSV: arrival_seconds,service_seconds")
-    policies = f"of {', '.join(CONTENDERS)} (%(default)s)"
+    policies = f"of {', '.join(CONTENDERS)}, {ORACLE} (%(default)s)"
     add("--policies", default="threshold", metavar="A,B,...", help=policies)
     defaults = {field.name: field.default for field in fields(Setting)}
     for flag, name, kind, metavar, words in OPTIONS:
@@ -63,10 +65,14 @@ def run(options: argparse.Namespace) -> str:
         setting = Setting(**chosen, faults=tuple(faults.parse(text) for text in options.fault))
         names = list(dict.fromkeys(filter(None, options.policies.split(","))))
         if not names:
-            raise ValueError(f"policies: must name at least one of {', '.join(CONTENDERS)}")
-        contenders = [contender(name, setting) for name in names]
+            raise ValueError(f"policies: must name at least one of {', '.join(CONTENDERS)}, {ORACLE}")
+        contenders = [contender(name, setting) for name in names if name != ORACLE]
+        if ORACLE in names:
+            oracle.check()
         if options.plot is not None:
             plot.check(options.plot)
+            if not contenders:
+                raise ValueError(f"plot: {ORACLE} has nothing to draw; policies must name another one, too")
         load = read_csv(options.trace)
         runs = {one.name: simulate(load, one, setting) for one in contenders}
         if options.plot is not None:
@@ -75,8 +81,25 @@ def run(options: argparse.Namespace) -> str:
         raise BadInput(f"{error.filename}: {error.strerror}") from error
     except (ValueError, NeverEnds) as error:
         raise BadInput(str(error)) from error
-    rows = [figures(name, run, load, setting) for name, run in runs.items()]
-    return json.dumps(rows, indent=1) if options.json else table(rows)
+    bound = _bound(load, setting) if options.json or ORACLE in names else None
+    rows = [
+        oracle_figures(bound) if name == ORACLE and bound else figures(name, runs[name], load, setting)
+        for name in names
+    ]
+    if not options.json:
+        return table(rows)
+    demand = bound.demand if bound else ()
+    for row, name in zip(rows, names, strict=True):
+        row.update(elasticity(runs[name], demand, setting) if name in runs else dict.fromkeys(ELASTICITY))
+    return json.dumps(rows, indent=1)
+
+
+def _bound(load: Load, setting: Setting) -> oracle.Bound | None:
+    """Give the oracle's bound, which takes seconds; none where its solver is not installed."""
+    try:
+        return oracle.bound(load, setting)
+    except oracle.Missing:
+        return None
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -7,6 +8,7 @@ from autoscaler.__main__ import main
 KEYS = {
     "policy", "late_percent", "p50", "p95", "p99", "worker_hours", "peak", "interrupted", "actions", "flips",
 }  # fmt: skip
+ELASTICITY = {"theta_u", "theta_o", "tau_u", "tau_o", "instability", "jitter"}
 
 
 @pytest.fixture
@@ -27,6 +29,33 @@ def test_json_has_a_row_of_figures_for_each_policy(trace, capsys):
     assert [row["policy"] for row in rows] == ["threshold", "hpa", "step"]
     assert all(row.keys() >= KEYS for row in rows)
     assert all(row["worker_hours"] > 0.15 for row in rows)  # the work is 0.67 slot-hours, of four slots each
+
+
+def test_json_has_the_bound_of_the_oracle_and_holds_the_others_against_it(trace, capsys):
+    command(trace, "--policies", "oracle,threshold", "--json")
+    oracle, threshold = json.loads(capsys.readouterr().out)
+    assert oracle.keys() == threshold.keys() == KEYS | ELASTICITY
+    assert 0.167 < oracle["worker_hours"] < threshold["worker_hours"]
+    assert {oracle[name] for name in ELASTICITY} == {None}
+    assert all(isinstance(threshold[name], float) for name in ELASTICITY)
+
+
+def test_without_scipy_there_is_no_elasticity_and_no_oracle(trace, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    command(trace, "--json")
+    (row,) = json.loads(capsys.readouterr().out)
+    assert {row[name] for name in ELASTICITY} == {None}
+    with pytest.raises(SystemExit):
+        command(trace, "--policies", "oracle")
+    assert capsys.readouterr().err.endswith(
+        "oracle: SciPy is not installed; the extra `oracle` of celery-kit has it\n"
+    )
+
+
+def test_the_table_has_a_line_of_the_oracle(trace, capsys):
+    command(trace, "--policies", "threshold,oracle")
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.split()[:5] == ["oracle", "-", "-", "-", "-"]
 
 
 def test_the_same_seed_gives_the_same_bytes(trace, capsys):
@@ -68,6 +97,10 @@ def test_a_plot_has_a_panel_for_each_policy_and_the_same_bytes_each_time(trace, 
         (["--delivery", "random"], "delivery: 'random' must be round-robin or priority"),
         (["--fault", "fire:1"], "fault: 'fire:1' is not known"),
         (["--plot", "plot.pdf"], "plot: plot.pdf must end in .svg or .png"),
+        (
+            ["--plot", "p.svg", "--policies", "oracle"],
+            "plot: oracle has nothing to draw; policies must name another",
+        ),
         (["--plot", "nowhere/plot.svg"], "nowhere/plot.svg: No such file or directory"),
         (["--trace", "nowhere.csv"], "nowhere.csv: No such file or directory"),
     ],
