@@ -130,8 +130,9 @@ class Loop:
         observations, fleets = await asyncio.gather(
             self._prometheus.observe(self._pools), self._actuator.fleets()
         )
+        at = time.time()
         for name, pool in self._pools.items():
-            seen = replace(observations[name], fleet=fleets.get(name, Fleet()))
+            seen = replace(observations[name], fleet=_slotted(fleets.get(name, Fleet()), pool), at=at)
             await self._scale(name, pool, seen)
         for name in fleets.keys() - self._pools.keys() if self.mode == "act" else ():
             if not fleets[name].unknown:
@@ -143,7 +144,7 @@ class Loop:
         self.unseen.clear()
         now = self._clock()
         for name, seen in (await self._prometheus.observe(self._pools)).items():
-            asked, state = self._estimate(name, seen, now)
+            asked, state = self._estimate(name, replace(seen, at=time.time()), now)
             self._states[name] = watch(state, asked, self._pools[name].autoscale, now)
 
     def _estimate(self, name: str, seen: Observation, now: float) -> tuple[Estimate, State]:
@@ -226,6 +227,12 @@ class Loop:
         if self.unseen.get(name) != problem:
             logger.error("pool %s: %s", name, problem)
         self.unseen[name] = problem
+
+
+def _slotted(fleet: Fleet, pool: Pool) -> Fleet:
+    """Tell how many tasks a worker runs at once: as the workers say, or else as they are configured."""
+    said = max((worker.slots for worker in fleet.workers if worker.ready), default=0)
+    return replace(fleet, slots=said or pool.concurrency)
 
 
 def _planned(fleet: Fleet, before: Tick | None) -> Fleet:

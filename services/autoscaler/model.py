@@ -77,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
     draining: bool = False
     active: int = 0
     reserved: int = 0
+    slots: int = 0
 
     @property
     def drained(self) -> bool:
@@ -94,6 +95,7 @@ class Worker:
     active: int = 0
     reserved: int = 0
     draining_seconds: float | None = None  # since it was told to drain; None: it was not
+    slots: int = 0  # tasks that it runs at once; 0: it did not say
 
 
 @dataclass(frozen=True, slots=True)

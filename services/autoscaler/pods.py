@@ -86,6 +86,7 @@ def fleet(view: View, now: float, scaler: str = "") -> Fleet:
             active=view.answer(pod).active,
             reserved=view.answer(pod).reserved,
             draining_seconds=view.told.get(pod.name, 0.0) if pod.name in victims else None,
+            slots=view.answer(pod).slots,
         )
         for pod in sorted(staying, key=lambda pod: (pod.created, pod.name))
     ]

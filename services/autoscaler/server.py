@@ -79,6 +79,7 @@ def _pool(tick: Tick) -> dict[str, Any]:
         "wanted": fleet.wanted,
         "draining": len(fleet.draining),
         "ready": fleet.ready,
+        "slots": fleet.slots,
         "workers": [
             {
                 "name": w.name,

@@ -288,6 +288,7 @@ def _worker(record: Record, answer: Answer) -> Worker:
         active=answer.active,
         reserved=answer.reserved,
         draining_seconds=None if record.state == "running" else max(0.0, time.time() - (since or 0.0)),
+        slots=answer.slots,
     )
 
 

@@ -40,6 +40,11 @@ async def test_a_worker_counts_from_the_moment_it_is_started(place: Place) -> No
     assert len({record["port"] for record in place.records().values()}) == 2
 
 
+async def test_a_worker_tells_how_many_tasks_it_runs_at_once(place: Place) -> None:
+    fleet = await started(place.actuator(), 1)
+    assert [worker.slots for worker in fleet.workers] == [2]
+
+
 async def test_a_drained_worker_is_ended_only_when_it_is_empty(place: Place) -> None:
     actuator = place.actuator()
     one, other = (await started(actuator, 2)).workers

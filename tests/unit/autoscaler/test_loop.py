@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,32 @@ async def test_explain_tells_inputs_arithmetic_and_changes(bench: Bench, get: An
         ("up", "DrainBacklog", 1, 3),
         ("up", "AtMin", 0, 1),
     ]
+
+
+async def test_an_observation_tells_when_it_was_and_how_many_slots_a_worker_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Observation] = []
+
+    def look(memory: Any, observation: Observation, _scale: Autoscale, _now: float) -> tuple[Estimate, Any]:
+        seen.append(observation)
+        return Estimate(observation, workers=1), memory
+
+    monkeypatch.setattr(policies, "POLICIES", {"threshold": look})
+    bench.fake.backlog(0)
+    began = time.time()
+    bench.write({"default": {"queues": ["default"], "concurrency": 3}})
+    await bench.tick()
+    bench.actuator.workers["default"] = (
+        Worker("starts", 0, slots=9),
+        Worker("small", 0, ready=True, slots=4),
+        Worker("large", 0, ready=True, slots=5),
+    )
+    await bench.tick()
+    bench.actuator.leading = False
+    await bench.tick()
+    assert [observation.fleet.slots for observation in seen[:2]] == [3, 5]
+    assert all(began <= observation.at <= time.time() for observation in seen)
 
 
 async def test_every_change_is_one_log_line_and_the_same_hold_is_none(

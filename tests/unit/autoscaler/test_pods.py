@@ -199,3 +199,8 @@ def test_what_bars_most_is_told_first() -> None:
         Reason.UNSCHEDULABLE,
         Reason.UNSCHEDULABLE,
     ]
+
+
+def test_a_worker_has_as_many_slots_as_it_says() -> None:
+    seen = fleet(view(3, (A, Answer(ready=True, slots=4)), (B, None)), NOW)
+    assert [worker.slots for worker in seen.workers] == [4, 0, 0]
