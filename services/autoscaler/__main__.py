@@ -122,7 +122,10 @@ async def _serve(file: ConfigFile, token: str) -> None:
         actuator = _actuator(config, token)
         stack.callback(actuator.close)
         prometheus = Prometheus(
-            config.prometheus_url, min(QUERY_SECONDS, config.tick_seconds), config.prometheus_labels
+            config.prometheus_url,
+            min(QUERY_SECONDS, config.tick_seconds),
+            config.prometheus_labels,
+            config.worker_labels,
         )
         stack.callback(prometheus.close)
         loop = Loop(file, prometheus, actuator, REGISTRY)

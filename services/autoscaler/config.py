@@ -197,6 +197,13 @@ class Config(_Section, frozen=True, kw_only=True):
         dict[Label, str],
         Meta(description="labels of the broker's series, to tell it from others that Prometheus knows"),
     ] = {}
+    worker_labels: Annotated[
+        dict[Label, str],
+        Meta(
+            description="labels of the workers' series beside `pool`, to tell them from others that"
+            " Prometheus knows"
+        ),
+    ] = {}
     host: Annotated[Text, Meta(description="address of the autoscaler's own HTTP port")] = "0.0.0.0"
     port: Annotated[Port, Meta(description="the autoscaler's own HTTP port")] = 8002
     tick_seconds: Annotated[float, Meta(gt=0, le=60, description="time between two decisions")] = 5

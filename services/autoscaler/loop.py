@@ -57,7 +57,7 @@ class ConfigFile:
 
 def _accepted(old: Config, new: Config) -> Config:
     names = {field.name: field.encode_name for field in fields(old)}
-    for key in ("actuator", "host", "port", "prometheus_url", "prometheus_labels", "mode"):
+    for key in ("actuator", "host", "port", "prometheus_url", "prometheus_labels", "worker_labels", "mode"):
         if getattr(old, key) != getattr(new, key):
             raise ConfigError(f"{names[key]}: cannot change while the autoscaler runs; restart it")
     return new

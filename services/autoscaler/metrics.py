@@ -64,6 +64,7 @@ _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
         lambda tick: tick.estimate.observation.age_seconds,
     ),
 }
+SOURCES = ("broker", "workers", "backlog")
 
 
 class Metrics:
@@ -139,6 +140,19 @@ class Metrics:
             for pool, tick in self._ticks().items():
                 family.add_metric([pool, "backlog"], value(tick))
             yield family
+        yield self._sources()
+
+    def _sources(self) -> Metric:
+        family = GaugeMetricFamily(
+            "autoscaler_signal_source",
+            "1 for who tells what goes through a queue of the pool; backlog: nobody but its changes",
+            labels=["scale_target", "source"],
+        )
+        for pool, tick in self._ticks().items():
+            used = tick.estimate.observation.sources
+            for source in SOURCES:
+                family.add_metric([pool, source], source in used)
+        return family
 
     def _desired(self) -> Metric:
         kubernetes = self._kubernetes

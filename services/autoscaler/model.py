@@ -151,7 +151,7 @@ class Flow:
 
     queue: str
     ended: float = math.nan  # tasks that were acknowledged
-    arrived: float = math.nan  # tasks that were published
+    arrived: float = math.nan  # tasks that were published to it at once; one with a countdown is not known
     busy_seconds: float = math.nan  # that the tasks took which ended
     source: str = ""  # who says so: broker | workers
 
@@ -177,6 +177,12 @@ class Observation:
     def age_seconds(self) -> float:
         """The age of the oldest signal; NaN if there is none."""
         return max((signal.age_seconds for signal in self.signals), default=math.nan)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Who tells what went through the queues: broker, workers, or of some queue only the backlog."""
+        told = {flow.queue: flow.source for flow in self.flows}
+        return frozenset(told.get(signal.queue, "backlog") for signal in self.signals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,16 @@ def _pool(tick: Tick) -> dict[str, Any]:
             for s in observation.signals
         ],
         "inputProblem": observation.detail or None,
+        "flows": [  # a number that is not known is null
+            {
+                "queue": f.queue,
+                "source": f.source,
+                "ended": f.ended,
+                "arrived": f.arrived,
+                "busySeconds": f.busy_seconds,
+            }
+            for f in observation.flows
+        ],
         "terms": tick.estimate.terms,
         "unclamped": tick.estimate.workers,
         "current": len(fleet.workers),

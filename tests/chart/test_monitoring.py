@@ -60,6 +60,7 @@ def test_the_families_are_read_that_the_autoscaler_decides_by(kit):
     (job,) = (job for job in config_of(kit)["scrape_configs"] if job["job_name"] == "kit-rabbitmq")
     assert "queue_coarse_metrics" in job["params"]["family"]
     assert all(name.startswith("rabbitmq_detailed_queue_messages_") for name in SERIES)
+    assert {"queue_delivery_metrics", "queue_exchange_metrics"} <= {*job["params"]["family"]}
 
 
 @pytest.mark.parametrize("case", ["default", "pools", "no autoscaler", "no pool", "much"])
@@ -305,7 +306,11 @@ def test_every_node_of_a_broker_elsewhere_is_read(helm, url, found):
         == {
             "job_name": "kit-rabbitmq",
             "metrics_path": "/metrics/detailed",
-            "params": {"family": ["queue_coarse_metrics", "queue_consumer_count"], "vhost": ["/team a"]},
+            "params": {
+                # not of exchanges: a broker that nobody knows may be one that cannot be read with them
+                "family": ["queue_coarse_metrics", "queue_consumer_count", "queue_delivery_metrics"],
+                "vhost": ["/team a"],
+            },
         }
         | found
     )
@@ -394,6 +399,22 @@ def test_the_autoscaler_tells_its_broker_from_others_of_a_shared_prometheus(helm
     more = {"autoscaler": {"prometheusLabels": {"cluster": "a", "job": "mine"}}}
     assert labels(helm.render(GIVEN, CASES["operator"], more)) == found | {"cluster": "a", "job": "mine"}
     assert labels(helm.render(GIVEN, CASES["external"], more)) == {"cluster": "a", "job": "mine"}
+
+
+def test_the_autoscaler_tells_its_workers_from_others_of_a_shared_prometheus(helm, kit, operated):
+    def labels(objects):
+        return parse(objects.data("kit-autoscaler")["autoscaler.yaml"].encode()).worker_labels
+
+    assert labels(kit) == {}
+    found = {"job": "kit-worker", "namespace": "team", "release": "kit"}
+    assert labels(operated) == found
+    (set_,) = (labels for _, _, labels in monitors_of(operated) if "pool" in labels)
+    assert {name: set_[name]["replacement"] for name in ("job", "release")} == {
+        name: found[name] for name in ("job", "release")
+    }
+    more = {"autoscaler": {"workerLabels": {"cluster": "a"}}}
+    assert labels(helm.render(GIVEN, CASES["operator"], more)) == found | {"cluster": "a"}
+    assert labels(helm.render(GIVEN, CASES["external"], more)) == {"cluster": "a"}
 
 
 @pytest.mark.behaviour("C31")

@@ -11,12 +11,34 @@ from urllib.parse import parse_qs
 NOW = 1_800_000_000
 
 
+def series(name: str, value: object, at: float = NOW, **labels: str) -> dict[str, Any]:
+    """One series of an answer, of one sample."""
+    return {"metric": {"__name__": name, **labels}, "values": [[at, str(value)]]}
+
+
+def matrix(*series: dict[str, Any]) -> bytes:
+    """An answer to a range selector."""
+    data = {"resultType": "matrix", "result": series}
+    return json.dumps({"status": "success", "data": data}).encode()
+
+
+def vector(*numbers: tuple[dict[str, str], float | str], **more: Any) -> bytes:
+    """An answer to any other query: labels, and a number."""
+    result = [{"metric": labels, "value": [NOW, str(number)]} for labels, number in numbers]
+    data = {"resultType": "vector", "result": result}
+    return json.dumps({"status": "success", "data": data} | more).encode()
+
+
 class FakePrometheus:
-    """Answers every request with `status`, `body` and `date`; `body` None is no answer at all."""
+    """Answers every request with `status`, `body` and `date`; `body` None is no answer at all.
+
+    When asked what workers count, it answers with `workers` instead of `body`.
+    """
 
     def __init__(self) -> None:
         self.status = 200
         self.body: bytes | None = b""
+        self.workers = vector()
         self.date: str | None = formatdate(NOW, usegmt=True)
         self.queries: list[str] = []
         self.url = ""
@@ -49,15 +71,14 @@ class FakePrometheus:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
         self.queries += parse_qs((await reader.readexactly(length)).decode())["query"]
-        if self.body is None:
+        body = self.workers if "worker_task_finished_total" in self.queries[-1] else self.body
+        if body is None:
             await reader.read()  # until the client gives up
         else:
             headers = f"Date: {self.date}\r\n" if self.date is not None else ""
             headers += f"Location: {self.elsewhere}\r\n" if self.elsewhere else ""
-            writer.write(
-                f"HTTP/1.1 {self.status} X\r\n{headers}Content-Length: {len(self.body)}\r\n\r\n".encode()
-            )
-            writer.write(self.body)
+            writer.write(f"HTTP/1.1 {self.status} X\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode())
+            writer.write(body)
         writer.close()
 
 

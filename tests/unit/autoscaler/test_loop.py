@@ -21,7 +21,7 @@ from autoscaler.loop import ConfigFile, Loop
 from autoscaler.model import Decision, Estimate, Fleet, Observation, Worker
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
-from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus
+from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, matrix, series
 
 
 class FakeActuator:
@@ -196,6 +196,35 @@ async def test_explain_tells_inputs_arithmetic_and_changes(bench: Bench, get: An
         ("up", "DrainBacklog", 1, 3),
         ("up", "AtMin", 0, 1),
     ]
+
+
+async def test_explain_and_a_metric_tell_what_went_through_the_queues_and_who_says_so(
+    bench: Bench, get: Any
+) -> None:
+    messages = [
+        series(f"rabbitmq_detailed_queue_messages_{name}", 3, vhost="/", queue="default", instance="n")
+        for name in ("ready", "unacked", "acked_total")
+    ]
+
+    def sources() -> list[float | None]:
+        return [
+            bench.metric("signal_source", scale_target="default", source=source)
+            for source in ("broker", "workers", "backlog")
+        ]
+
+    bench.fake.body = matrix(*messages[:2])
+    await bench.tick()
+    assert sources() == [0, 0, 1]
+    assert msgspec.json.decode((await get("/explain")).body)["pools"]["default"]["flows"] == []
+    bench.fake.body = matrix(*messages)
+    await bench.tick()
+    assert sources() == [1, 0, 0]
+    assert msgspec.json.decode((await get("/explain")).body)["pools"]["default"]["flows"] == [
+        {"queue": "default", "source": "broker", "ended": 3, "arrived": None, "busySeconds": None}
+    ]
+    bench.fake.body = matrix()
+    await bench.tick()
+    assert sources() == [0, 0, 0]
 
 
 async def test_an_observation_tells_when_it_was_and_how_many_slots_a_worker_has(

@@ -2,17 +2,23 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
 from autoscaler.config import Autoscale, Pool
 from autoscaler.model import Observation, Reason, Signal
-from autoscaler.prometheus import MAX_ANSWER_BYTES, Prometheus, query
-from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, serving
+from autoscaler.prometheus import MAX_ANSWER_BYTES, Prometheus, query, worker_query
+from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, matrix, series, serving, vector
 
 POOL = Pool(queues=("default",))
+NAMES = (
+    "rabbitmq_detailed_queue_exchange_messages_published_total|rabbitmq_detailed_queue_messages_acked_total"
+    "|rabbitmq_detailed_queue_messages_ready|rabbitmq_detailed_queue_messages_unacked"
+)
 STALE, ERROR, SEVERAL = Reason.HOLD_STALE_METRICS, Reason.QUERY_ERROR, Reason.SEVERAL_SERIES
 
 
@@ -40,7 +46,7 @@ async def test_the_newest_sample_of_each_series_counts(fake: FakePrometheus, pro
     assert (seen.problem, seen.backlog, seen.age_seconds) == (None, 42, 6)
 
 
-async def test_one_query_serves_all_pools_and_each_sees_its_own_queues(
+async def test_two_queries_serve_all_pools_and_each_sees_its_own_queues(
     fake: FakePrometheus, prometheus: Prometheus
 ) -> None:
     fake.answers(
@@ -58,7 +64,7 @@ async def test_one_query_serves_all_pools_and_each_sees_its_own_queues(
     seen = await prometheus.observe(pools)
     assert (seen["both"].backlog, seen["other"].backlog) == (22, 200)
     assert seen["none"].problem is STALE
-    assert len(fake.queries) == 1
+    assert len(fake.queries) == 2
 
 
 def test_the_query_takes_names_literally_and_spans_the_largest_age() -> None:
@@ -66,16 +72,12 @@ def test_the_query_takes_names_literally_and_spans_the_largest_age() -> None:
         "a": Pool(queues=('a.b"c',), vhost="/"),
         "d": Pool(queues=("d-ü",), autoscale=Autoscale(metric_max_age_seconds=45)),
     }
-    assert query(pools) == (
-        '{__name__=~"rabbitmq_detailed_queue_messages_ready|rabbitmq_detailed_queue_messages_unacked",'
-        'vhost=~"/",queue=~"a\\\\.b\\"c|d\\\\-ü"}[45000ms]'
-    )
+    assert query(pools) == ('{__name__=~"' + NAMES + '",vhost=~"/",queue=~"a\\\\.b\\"c|d\\\\-ü"}[45000ms]')
 
 
 def test_the_query_asks_for_the_labels_that_tell_the_broker_from_others() -> None:
     assert query({"a": Pool(queues=("q",))}, {"job": "kit-rabbitmq", "namespace": 'a"b'}) == (
-        '{__name__=~"rabbitmq_detailed_queue_messages_ready|rabbitmq_detailed_queue_messages_unacked",'
-        'vhost=~"/",queue=~"q",job="kit-rabbitmq",namespace="a\\"b"}[30000ms]'
+        '{__name__=~"' + NAMES + '",vhost=~"/",queue=~"q",job="kit-rabbitmq",namespace="a\\"b"}[30000ms]'
     )
 
 
@@ -206,3 +208,180 @@ async def test_a_broken_connection_is_a_query_error() -> None:
     broken.close()
     server.close()
     assert seen.problem is ERROR
+
+
+def test_the_workers_are_asked_by_their_pool_and_the_labels_that_tell_them_from_others() -> None:
+    pools = {"a": Pool(queues=("q", "r.s")), "b": Pool(queues=("q",), vhost="other")}
+    of_pool = 'pool=~"a|b",namespace="x"'
+    started = f"max by (pool,instance) (process_start_time_seconds{{{of_pool}}})"
+    assert worker_query(pools, {"namespace": "x"}) == (
+        f'label_replace({started},"what","started","","")'
+        " or label_replace(sum by (pool,instance,queue)"
+        f' (worker_task_finished_total{{{of_pool},queue=~"q|r\\\\.s"}}),"what","ended","","")'
+        " or label_replace(sum by (pool,instance,queue)"
+        f' (worker_task_runtime_seconds_sum{{{of_pool},queue=~"q|r\\\\.s"}}),"what","busy","","")'
+    )
+
+
+def queue_told(queue: str = "default", vhost: str = "/", node: str = "n1", at: float = NOW) -> list[Any]:
+    """The messages of a queue, none."""
+    labels = {"vhost": vhost, "queue": queue, "instance": node}
+    names = ("ready", "unacked")
+    return [series(f"rabbitmq_detailed_queue_messages_{name}", 0, at, **labels) for name in names]
+
+
+def acked(count: object, node: str = "n1", at: float = NOW, vhost: str = "/", **more: str) -> Any:
+    name = "rabbitmq_detailed_queue_messages_acked_total"
+    return series(name, count, at, queue="default", vhost=vhost, instance=node, **more)
+
+
+def published(count: object, exchange: str = "x") -> Any:
+    name = "rabbitmq_detailed_queue_exchange_messages_published_total"
+    return series(name, count, queue="default", vhost="/", instance="n1", exchange=exchange)
+
+
+def of_worker(
+    ended: float,
+    busy: float,
+    worker: str = "w1",
+    pool: str = "default",
+    queue: str = "default",
+    start: float = 0,
+) -> list[tuple[dict[str, str], float]]:
+    labels = {"pool": pool, "instance": worker}
+    return [
+        ({"what": "started"} | labels, start),
+        ({"what": "ended", "queue": queue} | labels, ended),
+        ({"what": "busy", "queue": queue} | labels, busy),
+    ]
+
+
+async def flows(prometheus: Prometheus, pool: Pool = POOL) -> list[tuple[float, float, float, str]]:
+    """Ended, arrived, busy and source of each flow; -1 is a number that is not known."""
+    seen = await look(prometheus, pool)
+    assert seen.problem is None
+    numbers = [(flow.ended, flow.arrived, flow.busy_seconds) for flow in seen.flows]
+    return [
+        (*(-1 if math.isnan(n) else n for n in three), flow.source)
+        for three, flow in zip(numbers, seen.flows, strict=True)
+    ]
+
+
+async def test_the_broker_tells_what_was_acknowledged_on_all_nodes_and_published_by_all_exchanges(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told(), acked(5), acked(7, "n2"), published(9), published(1, ""))
+    assert await flows(prometheus) == [(0, 0, -1, "broker")]
+    fake.body = matrix(*queue_told(), acked(6), acked(9, "n2"), published(12), published(5, ""))
+    assert await flows(prometheus) == [(3, 7, -1, "broker")]
+
+
+async def test_the_newest_sample_of_a_counter_counts(fake: FakePrometheus, prometheus: Prometheus) -> None:
+    fake.body = matrix(*queue_told(), acked(5))
+    await flows(prometheus)
+    several = acked(5)
+    several["values"] = [[NOW - 4, "9"], [NOW - 9, "7"]]
+    fake.body = matrix(*queue_told(), several)
+    assert await flows(prometheus) == [(4, -1, -1, "broker")]
+
+
+async def test_a_queue_that_begins_to_flow_is_told_from_its_first_task(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told())
+    assert await flows(prometheus) == []
+    fake.body = matrix(*queue_told(), published(4), acked(2))
+    assert await flows(prometheus) == [(2, 4, -1, "broker")]
+
+
+async def test_workers_tell_where_the_broker_does_not(fake: FakePrometheus, prometheus: Prometheus) -> None:
+    fake.body = matrix(*queue_told())
+    fake.workers = vector(*of_worker(5, 50), *of_worker(3, 30, "w2"))
+    assert await flows(prometheus) == [(0, -1, 0, "workers")]
+    fake.workers = vector(*of_worker(6, 51.5), *of_worker(5, 32, "w2"))
+    assert await flows(prometheus) == [(3, -1, 3.5, "workers")]
+
+
+async def test_a_worker_that_has_ended_no_task_yet_tells_that_it_ended_none(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told())
+    fake.workers = vector(({"what": "started", "pool": "default", "instance": "w1"}, 5))
+    assert await flows(prometheus) == [(0, -1, 0, "workers")]
+    fake.workers = vector(*of_worker(2, 3, start=5))
+    assert await flows(prometheus) == [(2, -1, 3, "workers")]
+
+
+async def test_with_both_the_broker_counts_and_the_workers_tell_how_long_it_took(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told(), acked(5))
+    fake.workers = vector(*of_worker(5, 50))
+    await flows(prometheus)
+    fake.body = matrix(*queue_told(), acked(9))
+    fake.workers = vector(*of_worker(6, 51))
+    assert await flows(prometheus) == [(4, -1, 1, "broker")]
+
+
+async def test_other_pools_queues_and_virtual_hosts_are_not_counted(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told(), acked(5, vhost="other"), *queue_told(vhost="other"))
+    fake.workers = vector(
+        *of_worker(9, 9, pool="another"),
+        *of_worker(9, 9, queue="another"),
+        ({"what": "ended", "pool": "default", "instance": "no start", "queue": "default"}, 9),
+    )
+    assert await flows(prometheus) == [(0, -1, 0, "workers")]
+    pools = {"default": POOL, "namesake": Pool(queues=("default",), vhost="other")}
+    seen = await prometheus.observe(pools)
+    assert [flow.source for flow in seen["namesake"].flows] == ["broker"]
+
+
+@pytest.mark.parametrize("lost", [acked("NaN"), acked("many"), acked("-1"), acked(9, at=NOW - 31), None])
+async def test_a_counter_that_is_none_or_too_old_is_no_problem_and_not_told(
+    fake: FakePrometheus, prometheus: Prometheus, lost: Any
+) -> None:
+    fake.body = matrix(*queue_told(), acked(5))
+    await flows(prometheus)
+    fake.body = matrix(*queue_told(), *([lost] if lost else []))
+    assert await flows(prometheus) == []
+    fake.body = matrix(*queue_told(), acked(8))
+    assert await flows(prometheus) == [(3, -1, -1, "broker")]
+
+
+async def test_two_jobs_that_read_one_node_count_once(fake: FakePrometheus, prometheus: Prometheus) -> None:
+    fake.body = matrix(*queue_told(), acked(5, job="a"), acked(4, job="b"))
+    await flows(prometheus)
+    fake.body = matrix(*queue_told(), acked(7, job="a"), acked(7, job="b"))
+    assert await flows(prometheus) == [(2, -1, -1, "broker")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", matrix(), vector(warnings=["a store is gone"])],
+)
+async def test_workers_that_cannot_be_asked_are_no_problem_and_it_is_said_once(
+    fake: FakePrometheus, prometheus: Prometheus, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.body = matrix(*queue_told())
+    fake.workers = body
+    for _ in range(3):
+        assert await flows(prometheus) == []
+    said = [line for line in caplog.messages if "what the workers count is not known" in line]
+    assert len(said) == 1
+
+
+async def test_flows_are_followed_while_the_messages_are_not_to_be_trusted(
+    fake: FakePrometheus, prometheus: Prometheus
+) -> None:
+    fake.body = matrix(*queue_told(), acked(5))
+    await flows(prometheus)
+    fake.body = matrix(*queue_told()[:1], acked(7))
+    seen = await look(prometheus)
+    (flow,) = seen.flows
+    assert (seen.problem, flow.ended, flow.source) == (STALE, 2, "broker")
+    fake.status = 503
+    assert (await look(prometheus)).flows == ()
+    fake.status, fake.body = 200, matrix(*queue_told(), acked(9))
+    assert await flows(prometheus) == [(4, -1, -1, "broker")]

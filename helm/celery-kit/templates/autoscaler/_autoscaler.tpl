@@ -9,6 +9,9 @@ prometheusUrl: {{ include "celery-kit.prometheusUrl" . }}
 {{- with include "celery-kit.brokerLabels" . | fromJson }}
 prometheusLabels: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with include "celery-kit.workerLabels" . | fromJson }}
+workerLabels: {{- toYaml . | nindent 2 }}
+{{- end }}
 actuator:
   kind: kubernetes
   namespace: {{ .Release.Namespace | quote }}

@@ -64,6 +64,20 @@ relabelings:
 {{- toJson $labels -}}
 {{- end -}}
 
+{{- /* Labels by which a shared Prometheus tells this release's workers from others, as JSON. */ -}}
+{{- define "celery-kit.workerLabels" -}}
+{{- $labels := deepCopy .Values.autoscaler.workerLabels -}}
+{{- if eq .Values.monitoring.mode "operator" -}}
+{{- $labels = merge $labels (dict "job" "kit-worker" "namespace" .Release.Namespace "release" .Release.Name) -}}
+{{- end -}}
+{{- toJson $labels -}}
+{{- end -}}
+
+{{- /* What is read of each queue. Prometheus refuses all of RabbitMQ 4.0.0 to 4.0.2 with the last, and a broker elsewhere may be one. */ -}}
+{{- define "celery-kit.brokerFamilies" -}}
+[queue_coarse_metrics, queue_consumer_count, queue_delivery_metrics{{ if .Values.rabbitmq.enabled }}, queue_exchange_metrics{{ end }}]
+{{- end -}}
+
 {{- define "celery-kit.monitoringChecks" -}}
 {{- $mode := .Values.monitoring.mode -}}
 {{- range list "prometheus" "grafana" -}}
