@@ -215,7 +215,7 @@ class Loop:
         known_at = at if seen.problem is None else before.known_at if before else 0.0
         tick = Tick(at, pool.autoscale, asked, decision, known_at, problem)
         self.latest[name] = tick
-        self.metrics.decisions.labels(name, decision.action, decision.reason).inc()
+        self.metrics.decided(name, decision)
         if before is None or _news(before, tick):
             self.changes[name].append(tick)
             self._actuator.tell(name, decision, problem)

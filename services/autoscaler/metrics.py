@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from autoscaler.config import Autoscale, Kubernetes, Mode
 from autoscaler.model import Action, Decision, Estimate, Reason
@@ -85,12 +86,8 @@ class Metrics:
         self._ticks = ticks
         self._kubernetes = kubernetes
         self.registry = registry
-        self.decisions = Counter(
-            "autoscaler_decisions",
-            "Decisions, one for each pool and tick",
-            ["scale_target", "action", "reason"],
-            registry=registry,
-        )
+        # A counter's object for each pool, action and reason would take more memory than all else together.
+        self._decisions: dict[str, dict[tuple[Action, Reason], int]] = {}
         self.failed_actions = Counter(
             "autoscaler_failed_actions",
             "Ticks in which a decision could not be carried out whole",
@@ -123,13 +120,18 @@ class Metrics:
         """Begin all counters of a pool at 0, so that the first event is seen as one."""
         for pool in pools:
             self.failed_actions.labels(pool)
-            for action in Action:
-                for reason in Reason:
-                    self.decisions.labels(pool, action, reason)
+            self._decisions.setdefault(pool, {})
+
+    def decided(self, pool: str, decision: Decision) -> None:
+        """Count a decision."""
+        counts = self._decisions.setdefault(pool, {})
+        key = (decision.action, decision.reason)
+        counts[key] = counts.get(key, 0) + 1
 
     def collect(self) -> Iterable[Metric]:
         """Show the latest tick of the pools that there are."""
         yield self._desired()
+        yield self._decided()
         for name, (text, value) in _GAUGES.items():
             family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
             for pool, tick in self._ticks().items():
@@ -141,6 +143,17 @@ class Metrics:
                 family.add_metric([pool, "backlog"], value(tick))
             yield family
         yield self._sources()
+
+    def _decided(self) -> Metric:
+        family = CounterMetricFamily(
+            "autoscaler_decisions",
+            "Decisions, one for each pool and tick",
+            labels=["scale_target", "action", "reason"],
+        )
+        for pool, counts in self._decisions.items():
+            for key in product(Action, Reason):
+                family.add_metric([pool, *key], counts.get(key, 0))
+        return family
 
     def _sources(self) -> Metric:
         family = GaugeMetricFamily(
