@@ -42,7 +42,12 @@ class Program:
                 "pools": {
                     "default": {
                         "queues": ["default"],
-                        "autoscale": {"downWindowSeconds": 0.5, "cooldownSeconds": 0.2, "maxWorkers": 4},
+                        "autoscale": {
+                            "policy": "threshold",
+                            "downWindowSeconds": 0.5,
+                            "cooldownSeconds": 0.2,
+                            "maxWorkers": 4,
+                        },
                     }
                 }
             },
