@@ -47,6 +47,11 @@ bench-gateway: setup ## the gateway beside its floors and its peers: build/bench
 	$(BIN)/python -m tests.bench.worker_cost
 	$(BIN)/python docs/performance.py
 
+bench-autoscaler: setup ## every load under every policy, simulated; TRACES=DIR has those of published traces
+	$(BIN)/python -m tests.bench.autoscaler
+	$(BIN)/python -m tests.bench.autoscaler_cost
+	$(BIN)/python docs/performance.py
+
 format: .venv/ready ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
@@ -68,7 +73,7 @@ manifests: .venv/ready ## rewrite k8s/ from the chart
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
-.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits bench-gateway
+.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits bench-gateway bench-autoscaler
 
 COMPONENTS := gateway worker autoscaler flower
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

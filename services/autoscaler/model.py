@@ -34,6 +34,7 @@ class Reason(StrEnum):
     STABILIZING = "Stabilizing"  # as many were needed a moment ago, within the down window
     COOLDOWN = "Cooldown"  # the last step down was a moment ago
     RESTART_HOLD = "RestartHold"  # the autoscaler has not watched for a whole down window yet
+    FALLBACK_REPLICAS = "FallbackReplicas"  # up: no metrics, but all slots are busy, as the workers say
     HOLD_STALE_METRICS = "HoldStaleMetrics"  # a series is missing, too old, or no number
     QUERY_ERROR = "QueryError"  # Prometheus did not answer, or not with data
     SEVERAL_SERIES = "SeveralSeries"  # two series claim to be the same queue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autoscaler.config import Autoscale
-from autoscaler.model import Estimate, Observation
+from autoscaler.model import Estimate, Observation, Reason
 from autoscaler.policies import slo, threshold
 from autoscaler.policies.answers import hold
 
@@ -12,10 +12,13 @@ from autoscaler.policies.answers import hold
 Policy = Callable[[Any, Observation, Autoscale, float], tuple[Estimate, Any]]
 
 POLICIES: Mapping[str, Policy] = {"slo": slo.estimate, "threshold": threshold.estimate}
+MISSING = frozenset({Reason.QUERY_ERROR, Reason.HOLD_STALE_METRICS})
 
 
 def estimate(memory: Any, seen: Observation, scale: Autoscale, now: float) -> tuple[Estimate, Any]:
-    """Ask the configured policy; none is asked about an observation that has a problem."""
+    """Ask the configured policy; where the metrics have a problem, only whether it knows without them."""
+    if seen.problem in MISSING and scale.policy == "slo" and not seen.fleet.unknown:
+        return slo.blind(memory, seen, now)
     if seen.problem is not None:
         return hold(seen), memory
     return POLICIES[scale.policy](memory, seen, scale, now)

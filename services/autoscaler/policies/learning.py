@@ -86,6 +86,7 @@ class Memory:
     known: frozenset[str] | None = None  # the workers of the last look
     profile: Profile = field(default_factory=Profile)
     watch: Watch = field(default_factory=Watch)
+    full_since: float | None = None  # while there are no metrics: when every slot began to be busy
     ticked: float = math.nan
     interval: float = 0.0  # seconds between the last two ticks
 
@@ -127,6 +128,7 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
         lines=lines,
         profile=profile,
         watch=memory.watch.add(_look(lines.values(), seen.fleet, now)),
+        full_since=None,
         ticked=now,
         interval=interval,
     )

@@ -19,10 +19,12 @@ four of its boots, and stays for longer where the promise leaves no time to get 
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from autoscaler.config import Autoscale
 from autoscaler.model import Action, Estimate, Observation, Reason, Worker
+from autoscaler.policies.answers import hold
 from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn
 from autoscaler.policies.queueing import slots_for
 from autoscaler.policies.troubles import STALLED_SECONDS
@@ -33,14 +35,7 @@ STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
 BOOTS_IDLE = 4.0
 SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
-
-
-class _Needs(NamedTuple):
-    """Slots."""
-
-    keep: float
-    plan: float
-    cap: float
+BLIND_STEP = 0.25  # more workers, where nothing but their own word tells that there are too few
 
 
 class _Known(NamedTuple):
@@ -111,6 +106,23 @@ def estimate(
         if scale.hold_when_useless:
             workers, action = seen.fleet.wanted, Action.HOLD
     return Estimate(seen, workers, action, reason, words, terms, window), memory
+
+
+def blind(memory: Memory | None, seen: Observation, now: float) -> tuple[Estimate, Memory]:
+    """Go by what the workers say while there are no metrics; they can only say that they are too few.
+
+    When every slot has been busy for as long as a worker takes to come, there will be a quarter more of them.
+    """
+    memory = memory or Memory()
+    serving = seen.fleet.serving
+    full = bool(serving) and all(one.ready and one.active >= seen.fleet.slots for one in serving)
+    since = (now if memory.full_since is None else memory.full_since) if full else None
+    if since is None or now - since < memory.boot + 2 * memory.interval:
+        return hold(seen), replace(memory, full_since=since)
+    workers = seen.fleet.wanted + math.ceil(BLIND_STEP * len(serving))
+    words = f"{seen.detail}; but every slot has been busy for {now - since:.0f} s, the workers say"
+    asked = Estimate(seen, workers, Action.UP, Reason.FALLBACK_REPLICAS, words)
+    return asked, replace(memory, full_since=now)
 
 
 def _direction(workers: int, wanted: int, keep: float, plan: float, cap: float) -> tuple[Action, Reason]:

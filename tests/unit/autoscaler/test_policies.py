@@ -7,7 +7,7 @@ from autoscaler.policies import estimate
 
 def test_a_policy_is_not_asked_about_bad_data_and_forgets_nothing_over_it() -> None:
     seen = Observation(problem=Reason.QUERY_ERROR, detail="no answer")
-    asked, memory = estimate("learned", seen, Autoscale(), 0)
+    asked, memory = estimate("learned", seen, Autoscale(policy="threshold"), 0)
     assert (asked.workers, asked.action, asked.reason) == (None, Action.HOLD, Reason.QUERY_ERROR)
     assert asked.words == "no answer"
     assert memory == "learned"

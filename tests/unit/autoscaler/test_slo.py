@@ -249,9 +249,41 @@ def test_from_zero_any_backlog_gives_workers_at_the_next_tick(backlog: int, befo
     assert course.decide(course.look(backlog, workers=0)).workers >= 1
 
 
+def blind(
+    course: Course, seconds: float, active: int, problem: Reason = Reason.QUERY_ERROR, unknown: str = ""
+) -> list[int | None]:
+    """What is asked for at each tick of an outage, in which four workers have so many tasks each."""
+    workers = tuple(Worker(f"w{n}", -1000.0, ready=True, active=active) for n in range(4))
+    seen = Observation(
+        problem=problem, detail="no answer", fleet=Fleet(workers, slots=SLOTS, unknown=unknown), at=course.now
+    )
+    asked = []
+    for _ in range(int(seconds / TICK)):
+        one, course.memory = estimate(course.memory, seen, course.scale, course.now)
+        asked.append(one.workers)
+        course.now += TICK
+    return asked
+
+
 def test_bad_data_change_nothing_that_was_learned() -> None:
     course = Course()
     course.look(5, 3, 1)
-    seen = Observation(problem=Reason.QUERY_ERROR, detail="no answer", fleet=fleet(3))
-    asked, memory = estimate(course.memory, seen, course.scale, 10.0)
-    assert (asked.workers, memory) == (None, course.memory)
+    before = course.memory
+    assert blind(course, 600, SLOTS - 1) == [None] * 120
+    assert course.memory == before
+
+
+def test_without_metrics_a_quarter_more_come_when_every_slot_is_busy_for_as_long_as_a_boot_takes() -> None:
+    course = Course()
+    course.settle(rate=1, service=16, workers=4, ticks=10)
+    asked = blind(course, 70, SLOTS)
+    assert asked == [*[None] * 6, 5, *[None] * 5, 5, None]  # a boot and two ticks are 30 s
+
+
+@pytest.mark.parametrize(
+    ("problem", "unknown"), [(Reason.SEVERAL_SERIES, ""), (Reason.QUERY_ERROR, "the API does not answer")]
+)
+def test_without_metrics_nothing_comes_where_the_workers_are_not_known_or_the_metrics_are_ambiguous(
+    problem: Reason, unknown: str
+) -> None:
+    assert blind(Course(), 600, SLOTS, problem, unknown) == [None] * 120
