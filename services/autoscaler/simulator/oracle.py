@@ -23,6 +23,7 @@ CLASSES = 6  # of tasks, by the time they take
 # there is something to do, and cells in all.
 FINEST, ACTIVE_CELLS, MOST_CELLS = 6, 500, 3000
 NEAR = 1e-9
+SLACK = 1e-6  # slots that rounding may take away from a schedule that needs them all
 
 Course = tuple[tuple[float, int], ...]  # from each moment on, so many
 
@@ -33,9 +34,9 @@ class Bound:
 
     `feasible` is False if no policy keeps the promise within `max_workers`; True says that no reason was
     found why none could. `demand` is how many ready workers a course of least hours has, rounded up, in
-    seconds from the start. It is empty if no number of workers would do; `worker_hours` are then what the
-    tasks take when they may wait. The hours hold for policies that exceed `max_workers`, too, as those do
-    whose workers drain.
+    seconds from the start. It is empty if no number of workers would do, or the solver gives up;
+    `worker_hours` are then what the tasks take when they may wait. The hours hold for policies that exceed
+    `max_workers`, too, as those do whose workers drain.
     """
 
     worker_hours: float
@@ -64,7 +65,7 @@ def bound(load: Load, setting: Setting) -> Bound:
     """
     check()
     from autoscaler.simulator import exact
-    from autoscaler.simulator.program import Infeasible
+    from autoscaler.simulator.program import Infeasible, Unsolved
 
     tasks = len(load.arrivals)
     if not tasks:
@@ -73,23 +74,23 @@ def bound(load: Load, setting: Setting) -> Bound:
     late = math.floor((1 - setting.quantile) * tasks + NEAR)
     unit = exact.unit(load.arrivals, services, setting) if tasks <= FEW else None
 
-    def solve(late: int, most: int | None = None) -> tuple[float, Course]:
+    def solve(most: int | None = None) -> tuple[float, Course]:
         if unit is not None:
             return exact.search(load.arrivals, services, setting, late, unit, most)
         return _relax(load.arrivals, services, setting, late, most)
 
-    feasible = True
+    feasible, seconds, peak = True, 0.0, 0
+    demand: Course = ()
     try:
-        seconds, demand = solve(late)
+        seconds, demand = solve()
+        peak = max(workers for _, workers in demand)
+        if peak > setting.max_workers:
+            solve(setting.max_workers)
     except Infeasible:
-        feasible, (seconds, _), demand = False, solve(tasks), ()
-    peak = max((workers for _, workers in demand), default=0)
-    if peak > setting.max_workers:
-        try:
-            solve(late, setting.max_workers)
-        except Infeasible:
-            feasible = False
-    # Both hold without a program, and what it gives is rounded.
+        feasible = False
+    except Unsolved:
+        pass  # what is known without it is a bound, too
+    # These hold whatever a program says, and what it says is rounded.
     end = max(arrival + service for arrival, service in zip(load.arrivals, services, strict=True))
     least = max(math.fsum(services) / setting.concurrency, setting.min_workers * end)
     return Bound(max(seconds, least) / HOUR, feasible, peak, demand)
@@ -204,7 +205,7 @@ def _relax(
     program.row(-np.inf, late, *late_tasks)
     program.row(-np.inf, 0, *late_work)
     program.row(-np.inf, 0, *known)
-    program.row(0, np.inf, *busy)
+    program.row(-SLACK, np.inf, *busy)
 
     solution = program.solve()
     needed = np.ceil(solution.values[workers] - 0.01).astype(int)

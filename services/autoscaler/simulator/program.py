@@ -19,6 +19,10 @@ class Infeasible(RuntimeError):
     """No values keep all rows and limits."""
 
 
+class Unsolved(RuntimeError):
+    """The solver has given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Solution:
     """Values of all variables, and what no solution is below."""
@@ -56,7 +60,7 @@ class Program:
         self.rows += size
 
     def solve(self, *, integer: bool = False) -> Solution:
-        """Find the least cost; the same program gives the same solution. Raises Infeasible."""
+        """Find the least cost; the same program gives the same solution. Raises Infeasible, Unsolved."""
         low, high, cost = (np.concatenate(parts) for parts in zip(*self._variables, strict=True))
         row_low, row_high = (np.concatenate(parts) for parts in zip(*self._sides, strict=True))
         row, column, value = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
@@ -98,4 +102,4 @@ def _check(found: Any) -> None:
     if found.status == INFEASIBLE:
         raise Infeasible
     if found.status != SOLVED:
-        raise RuntimeError(f"the solver gives up: {found.message}")
+        raise Unsolved(found.message)

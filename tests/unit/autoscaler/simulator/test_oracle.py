@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.simulator import exact, oracle
+from autoscaler.simulator import exact, oracle, program
 from autoscaler.simulator.contenders import CONTENDERS, contender
 from autoscaler.simulator.engine import simulate
 from autoscaler.simulator.faults import Crash, Slow
@@ -67,10 +69,55 @@ def test_no_policy_that_keeps_the_promise_pays_less(tasks, setting):
         assert found.demand, name
 
 
+DELAYS = st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 1), st.floats(1.001, 20))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tasks=st.lists(
+        st.tuples(st.floats(0, 60), st.one_of(st.floats(0.01, 30), st.just(5.0)), DELAYS),
+        min_size=1,
+        max_size=20,
+    ),
+    slo=st.sampled_from([1.0, 3.7, 10.0, 25.0]),
+    finest=st.sampled_from([1, 2, 6]),
+    most_cells=st.sampled_from([5, 20, 3000]),
+    classes=st.sampled_from([1, 2, 6]),
+)
+def test_every_schedule_is_a_solution_of_the_program(tasks, slo, finest, most_cells, classes):
+    """Workers of one slot, as many as tasks run at any time and no more, must be enough."""
+    tasks.sort()
+    arrivals, services, delays = (np.array(column) for column in zip(*tasks, strict=True))
+    begins = arrivals + slo * delays
+    ends = begins + services
+    add = program.Program.add
+
+    def with_these_workers(self, size, low, high, cost=0.0):
+        if self.size:
+            return add(self, size, low, high, cost)
+        from_, to = (
+            np.arange(size) * cost,
+            np.arange(1, size + 1) * cost,
+        )  # a worker costs the seconds of a cell
+        run = [
+            np.minimum(end, to) - np.maximum(begin, from_) for begin, end in zip(begins, ends, strict=True)
+        ]
+        mean = np.maximum(run, 0).sum(axis=0) / cost
+        return add(self, size, np.maximum(mean - 1e-6, 0), mean + 1e-6, cost)
+
+    setting = Setting(slo=slo, concurrency=1, boot=0, min_workers=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program.Program, "add", with_these_workers)
+        patch.setattr(oracle, "FINEST", finest)
+        patch.setattr(oracle, "MOST_CELLS", most_cells)
+        patch.setattr(oracle, "CLASSES", classes)
+        oracle._relax(tuple(arrivals), list(services), setting, int(sum(delays > 1)))  # or it is Infeasible
+
+
 WHOLE_LOADS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10)), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     tasks=WHOLE_LOADS,
     setting=st.builds(
@@ -261,6 +308,13 @@ def test_the_demand_begins_with_the_least_workers_and_follows_the_tasks():
 def test_the_same_load_has_the_same_bound():
     tasks = load(*((at / 7, 1 + at % 11) for at in range(300)))
     assert oracle.bound(tasks, SETTING) == oracle.bound(tasks, SETTING)
+
+
+def test_a_solver_that_gives_up_leaves_the_work_as_the_bound(monkeypatch):
+    gives_up = SimpleNamespace(status=4, message="numerical difficulties")
+    monkeypatch.setattr(program, "linprog", lambda *_, **__: gives_up)
+    tasks = load(*((at / 7, 5.0) for at in range(40)))
+    assert oracle.bound(tasks, SETTING) == oracle.Bound(200 / HOUR, feasible=True, peak=0, demand=())
 
 
 def test_without_scipy_it_says_what_has_it(monkeypatch):
