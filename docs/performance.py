@@ -10,6 +10,7 @@ from typing import Any
 PAGE = Path(__file__).with_suffix(".md")
 FIGURES = PAGE.parent / "figures" / "gateway.json"
 WORKERS = PAGE.parent / "figures" / "worker.json"
+AUTOSCALER = PAGE.parent / "figures" / "autoscaler.json"
 
 INTRODUCTION = """\
 # Performance
@@ -97,6 +98,37 @@ WORKER_SIDE = """\
 CPU time that an echo takes in a worker with two children, all tasks in the queue before it starts, medians of
 interleaved runs, by `python -m tests.bench.worker_cost`. Beside it stock Celery with its own settings: it
 acknowledges a task before it runs, from a classic queue, and its `rpc://` keeps no row.
+"""
+SCALING = """\
+## Scaling
+
+Every load under every policy, simulated: the same seed gives the same figures on any machine. `make docs`
+makes this of [the figures](figures/autoscaler.json), which this command writes; DIR has the published traces:
+
+    {made_by}
+
+Workers have {concurrency} slots and boot for {boot:g} s; {quantile:.0%} of all tasks shall start within 30 s,
+or 60 s with {wide}. A load is feasible if the promise leaves time for a boot and two ticks, and perfect
+knowledge keeps it with {max_workers} workers: {feasible}. `slo` has one set of parameters for all of them.
+The policies are told in [simulate.md](simulate.md).
+
+"""
+CLAIMED = {
+    "worst_late_percent": ("`slo`: late on the worst load, %", 5),
+    "interrupted": ("`slo`: tasks that were cut short", 0),
+    "hours_ratio_to_tuned_hpa": ("worker-hours ÷ those of `hpa-tuned`, over all loads", 0.85),
+    "worst_hours_ratio_to_tuned_hpa": ("the same on the worst load", 1.0),
+    "hours_ratio_to_oracle": ("worker-hours ÷ the bound that nobody can beat, over all loads", 1.5),
+    "flips_ratio_to_hpa": ("changes of direction ÷ those of `hpa`", 2),
+    "outage_worst_late_percent": ("late on the worst load with ten minutes without Prometheus, %", 5),
+    "outage_workers_removed": ("workers removed in that time", 0),
+}
+BOUND = "bound"
+FRONTIER = """\
+Worker-hours against lateness, with each policy's own knob turned: the promise of `slo` from half to twice as
+long, the target of the others likewise. Green is the bound; below the grey line the promise is kept.
+
+![worker-hours against lateness for each load](figures/frontier.svg)
 """
 METHOD = """\
 ## How it is measured
@@ -370,7 +402,46 @@ def workers(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def page(report: Mapping[str, Any], worker: Mapping[str, Any]) -> str:
+def scaling(report: Mapping[str, Any]) -> Iterator[str]:
+    """Policies beside each other on every load."""
+    loads, rows = report["loads"], report["rows"]
+    wide = [name for name, load in loads.items() if load["setting"]["slo"] != 30]
+    could = [name for name, load in loads.items() if load["feasible"]]
+    setting = next(iter(loads.values()))["setting"]
+    yield textwrap.dedent(
+        SCALING.format(
+            **setting,
+            made_by=report["made_by"],
+            wide=", ".join(wide),
+            feasible="all are" if len(could) == len(loads) else f"these are: {', '.join(could)}",
+        )
+    ).rstrip("\n")
+    yield from ("", "| claim | at most | figure | met |", "| --- | --- | --- | --- |")
+    for key, (words, most) in CLAIMED.items():
+        figure = report["claims"][key]
+        yield f"| {words} | {number(most)} | {number(figure)} | {'yes' if figure <= most else '**no**'} |"
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    found = {(row["load"], row["policy"]): row for row in rows}
+    yield from ("", "Worker-hours, and in brackets the per cent of tasks that start late:", "")
+    yield f"| load | {' | '.join([*policies, BOUND])} |"
+    yield "| --- |" + " --- |" * (len(policies) + 1)
+    for name, load in loads.items():
+        cells = []
+        for policy in policies:
+            row = found[name, policy]
+            late = f" ({number(row['late_percent'])})" if row["late_percent"] else ""
+            cells.append(f"{number(row['worker_hours'])}{late}")
+        yield f"| {name} | {' | '.join([*cells, number(load['oracle']['worker_hours'])])} |"
+    yield from ("", "Changes of direction, and in brackets tasks that were cut short:", "")
+    yield f"| load | {' | '.join(policies)} |"
+    yield "| --- |" + " --- |" * len(policies)
+    for name in loads:
+        flips = ((found[name, policy]["flips"], found[name, policy]["interrupted"]) for policy in policies)
+        yield f"| {name} | {' | '.join(f'{one} ({cut})' if cut else f'{one}' for one, cut in flips)} |"
+    yield from ("", FRONTIER.rstrip("\n"))
+
+
+def page(report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[str, Any]) -> str:
     """The whole page."""
     medians = report["medians"]
     count = max(figures["run"] for figures in medians)
@@ -386,6 +457,7 @@ def page(report: Mapping[str, Any], worker: Mapping[str, Any]) -> str:
         [*bounds(report), ""],
         [*waits(report), ""],
         [*workers(worker), ""],
+        [*scaling(scale), ""],
         [METHOD.rstrip("\n")],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -393,7 +465,7 @@ def page(report: Mapping[str, Any], worker: Mapping[str, Any]) -> str:
 
 def current() -> str:
     """The page of the figures that are there."""
-    return page(json.loads(FIGURES.read_bytes()), json.loads(WORKERS.read_bytes()))
+    return page(*(json.loads(figures.read_bytes()) for figures in (FIGURES, WORKERS, AUTOSCALER)))
 
 
 def main() -> None:

@@ -131,7 +131,8 @@ def claims(rows: Mapping[Job, Mapping[str, Any]], names: Sequence[str]) -> dict[
         "interrupted": sum(of("slo", "interrupted")),
         "hours_ratio_to_tuned_hpa": round(sum(hours) / sum(tuned), 3),
         "worst_hours_ratio_to_tuned_hpa": round(
-            max(one / two for one, two, good in zip(hours, tuned, fair, strict=True) if good), 3
+            max((one / two for one, two, good in zip(hours, tuned, fair, strict=True) if good), default=0.0),
+            3,
         ),
         "hours_ratio_to_oracle": round(sum(hours) / sum(of("oracle", "worker_hours")), 3),
         "flips_ratio_to_hpa": round(sum(of("slo", "flips")) / sum(of("hpa", "flips")), 3),

@@ -5,6 +5,7 @@ from msgspec import to_builtins
 
 from docs.performance import PAGE, current
 from docs.performance import page as page_of
+from tests.bench.autoscaler import CLAIMS
 from tests.bench.gateway import GOALS
 from tests.bench.runs import CLOSED, F1, F2, GATEWAY, LOADS, OPEN, SINGLE, Figures
 
@@ -15,6 +16,22 @@ WORKER = {
         {"name": "stock", "does": "no row", **dict.fromkeys(COSTS, 2.0)},
     ],
     "ratios": {"kit / stock": 1.5},
+}
+SCALED = {"late_percent": 0.0, "interrupted": 0, "worker_hours": 8.0, "flips": 4}
+SCALING = {
+    "made_by": "make bench-autoscaler",
+    "loads": {
+        "mix": {
+            "setting": {"slo": 30, "quantile": 0.95, "concurrency": 4, "boot": 20, "max_workers": 60},
+            "feasible": True,
+            "oracle": {"worker_hours": 5.25},
+        }
+    },
+    "rows": [
+        {"load": "mix", "policy": "slo", **SCALED},
+        {"load": "mix", "policy": "hpa", **SCALED, "late_percent": 7.0, "interrupted": 3},
+    ],
+    "claims": dict.fromkeys(CLAIMS, 0.0),
 }
 MACHINE = ("cores", "python", "rabbitmq", "celery", "tornado", "aiormq", "h2load")
 
@@ -38,7 +55,12 @@ def report(*more, **keys):
 
 
 def page(report):
-    return page_of(report, WORKER)
+    return page_of(report, WORKER, SCALING)
+
+
+def scaling(**claims):
+    claimed = {name: {**SCALING["claims"], **claims}[name] for name in SCALING["claims"]}
+    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}), "Scaling")
 
 
 def section(text, heading):
@@ -215,3 +237,15 @@ def test_a_part_that_failed_is_told_with_its_error():
     text = page(report(failed={"waiting": "nobody could consume the queue"}))
     assert "The part `waiting` failed: nobody could consume the queue." in section(text, "Goals")
     assert "not measured" in section(text, "Waiting")
+
+
+def test_each_load_shows_every_policy_with_who_is_late_and_cut_short_and_the_bound():
+    text = scaling()
+    assert "| mix | 8 | 8 (7) | 5.25 |" in text
+    assert "| mix | 4 | 4 (3) |" in text
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_about_scaling_that_is_not_met_is_told(claim):
+    assert "**no**" not in scaling(**{claim: CLAIMS[claim]})
+    assert scaling(**{claim: CLAIMS[claim] + 1}).count("**no**") == 1
