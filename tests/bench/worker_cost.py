@@ -45,8 +45,23 @@ SQLALCHEMY = "SQLAlchemy==2.1.9"  # of Celery's own database backend; the kit ha
 LIBRARIES = ROOT / "build" / "bench" / "stock"
 REPORTS = (ROOT / "build" / "bench" / "worker.json", ROOT / "docs" / "figures" / "worker.json")
 
+# without metrics and without records of tasks only here, to tell what they cost
 KIT_TASKS = """
+import os
+from celerykit import metrics
+from celerykit.profile import without_task_records
 from worker.celery import app
+
+class Nothing:
+    def labels(self, *_): return self
+    def inc(self, *_): pass
+    def observe(self, *_): pass
+
+if os.environ.get("WITHOUT") == "metrics":
+    for name in ("received", "finished", "runtime", "queue_wait"):
+        setattr(metrics, name, Nothing())
+if os.environ.get("WITHOUT") == "records":
+    without_task_records()
 
 @app.task(name="bench.echo")
 def echo(value):
@@ -85,6 +100,9 @@ SYSTEMS = (
         environment={"CELERYKIT_PROFILE": "fast"},
         headers={"x-gw-store": "no"},
     ),
+    System("kit, no task events", "without events", environment={"CELERYKIT_TASK_EVENTS": "false"}),
+    System("kit, no task records", "without a log record for each task", environment={"WITHOUT": "records"}),
+    System("kit, no metrics", "without metrics of tasks", environment={"WITHOUT": "metrics"}),
     System("kit, example task", "a row, a reply, and two rows of the ledger", task="task.echo"),
     System("stock rpc", "Celery's own settings, a reply", backend="rpc"),
     System("stock db", "Celery's own settings, a row", backend="db"),
