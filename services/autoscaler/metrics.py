@@ -1,5 +1,6 @@
 """What Prometheus is told about the autoscaler itself."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,6 +37,24 @@ class Tick:
         return float("nan") if self.estimate.workers is None else self.estimate.workers
 
 
+def _term(name: str) -> Callable[[Tick], float]:
+    """What a policy reckoned with; NaN while the backlog is not known."""
+    return lambda tick: tick.estimate.terms.get(name, math.nan)
+
+
+def _target(tick: Tick) -> float:
+    """The backlog above which there will be more workers; with `slo` what these begin in time."""
+    if tick.scale.policy != "slo":
+        return _term("upAbove")(tick)
+    fleet, service = tick.estimate.observation.fleet, _term("serviceSeconds")(tick)
+    return fleet.slots * fleet.wanted * (1 + tick.scale.slo_seconds / service) if service else math.nan
+
+
+def _feasible(tick: Tick) -> float:
+    seconds = _term("feasibleSeconds")(tick)
+    return seconds if math.isnan(seconds) else float(seconds <= tick.scale.slo_seconds)
+
+
 _GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "desired_replicas_unclamped": ("Workers that the policy asks for", lambda tick: tick.unclamped),
     "current_replicas": (
@@ -54,12 +73,19 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
         lambda tick: tick.known_at,
     ),
 }
+# Of pools with the policy `slo` only.
+_SLO_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
+    "slo_seconds": ("The configured promise", lambda tick: tick.scale.slo_seconds),
+    "slo_feasible": ("1 if the promise can be kept to a burst out of nothing, 0 if not", _feasible),
+    "offered_load": ("Slots that would be busy on average", _term("offeredLoad")),
+    "service_seconds": ("What a task takes on average", _term("serviceSeconds")),
+    "startup_seconds": ("From a worker's creation to its first task", _term("bootSeconds")),
+    "oldest_wait_seconds": ("How long the oldest waiting task has waited", _term("oldestSeconds")),
+}
+_TERMS = ("keep", "plan", "floor", "cap")
 _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "signal_value": ("What the policy looks at", lambda tick: tick.signal),
-    "signal_target": (
-        "The value above which there will be more workers",
-        lambda tick: tick.estimate.terms.get("upAbove", float("nan")),
-    ),
+    "signal_target": ("The value above which there will be more workers", _target),
     "signal_age_seconds": (
         "The age of the oldest sample",
         lambda tick: tick.estimate.observation.age_seconds,
@@ -132,6 +158,7 @@ class Metrics:
         """Show the latest tick of the pools that there are."""
         yield self._desired()
         yield self._decided()
+        yield from self._slo()
         for name, (text, value) in _GAUGES.items():
             family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
             for pool, tick in self._ticks().items():
@@ -177,3 +204,17 @@ class Metrics:
             more = (kubernetes.deployments[pool], kubernetes.namespace) if kubernetes else ()
             family.add_metric([pool, *more], tick.decision.workers)
         return family
+
+    def _slo(self) -> Iterable[Metric]:
+        ticks = {pool: tick for pool, tick in self._ticks().items() if tick.scale.policy == "slo"}
+        for name, (text, value) in _SLO_GAUGES.items():
+            family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
+            for pool, tick in ticks.items():
+                family.add_metric([pool], value(tick))
+            yield family
+        text = "Slots: the greater of keep and plan, but no more than cap, and no fewer than floor"
+        family = GaugeMetricFamily("autoscaler_term", text, labels=["scale_target", "term"])
+        for pool, tick in ticks.items():
+            for term in _TERMS:
+                family.add_metric([pool, term], _term(term)(tick))
+        yield family

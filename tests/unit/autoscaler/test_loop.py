@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -173,6 +174,58 @@ async def test_metrics_show_the_signal_its_threshold_and_the_limits(bench: Bench
     assert bench.metric("signal_target", **signal) == 100
     assert bench.metric("signal_age_seconds", **signal) == 3
     assert bench.metric("decisions_total", scale_target="default", action="down", reason="QueryError") == 0
+
+
+def slo_gauges(bench: Bench) -> dict[str, float | None]:
+    names = ("seconds", "feasible")
+    shown = {name: bench.metric(f"slo_{name}", scale_target="default") for name in names}
+    for name in ("offered_load", "service_seconds", "startup_seconds", "oldest_wait_seconds"):
+        shown[name] = bench.metric(name, scale_target="default")
+    return shown
+
+
+async def test_metrics_show_what_the_policy_slo_reckons_with(bench: Bench) -> None:
+    scale = {"policy": "slo", "sloSeconds": 60, "expectedTaskSeconds": 4, "maxWorkers": 99}
+    bench.write({"default": {"queues": ["default"], "concurrency": 1, "autoscale": scale}})
+    bench.actuator.workers["default"] = (Worker("default-0", started=0, ready=True),)
+    bench.fake.backlog(0)
+    await bench.tick()
+    bench.fake.backlog(30, age=0)
+    await bench.tick()
+    (pool,) = bench.loop.latest.values()
+    assert slo_gauges(bench) == {
+        "seconds": 60,
+        "feasible": 1,
+        "offered_load": pool.estimate.terms["offeredLoad"],
+        "service_seconds": 4,
+        "startup_seconds": pool.estimate.terms["bootSeconds"],
+        "oldest_wait_seconds": 6,
+    }
+    for term in ("keep", "plan", "floor", "cap"):
+        shown = bench.metric("term", scale_target="default", term=term)
+        assert shown == pool.estimate.terms[term]
+        assert shown > 0 or term == "floor"
+    # one worker with one slot begins one task at once, and fifteen more in sixty seconds
+    assert bench.metric("signal_target", scale_target="default", signal="backlog") == 16
+    bench.fake.status = 503
+    await bench.tick()
+    shown = slo_gauges(bench)
+    assert shown.pop("seconds") == 60
+    assert all(value is not None and math.isnan(value) for value in shown.values())
+
+
+async def test_a_promise_that_is_shorter_than_a_boot_shows(bench: Bench) -> None:
+    bench.write({"default": {"queues": ["default"], "autoscale": {"policy": "slo", "sloSeconds": 2}}})
+    bench.fake.backlog(0)
+    await bench.tick()
+    assert slo_gauges(bench)["feasible"] == 0
+
+
+async def test_a_pool_with_thresholds_shows_nothing_of_promises(bench: Bench) -> None:
+    bench.fake.backlog(220)
+    await bench.tick()
+    assert set(slo_gauges(bench).values()) == {None}
+    assert bench.metric("term", scale_target="default", term="keep") is None
 
 
 async def test_explain_tells_inputs_arithmetic_and_changes(bench: Bench, get: Any) -> None:
