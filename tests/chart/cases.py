@@ -153,6 +153,12 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "mysql": {"persistence": {"existingClaim": "old-data"}},
         "prometheus": {"persistence": {"enabled": True}},
     },
+    "thresholds": {
+        "worker": {
+            "autoscale": {"policy": "threshold"},
+            "pools": {"quick": {"queues": ["clicks"], "autoscale": {"policy": "slo", "sloSeconds": 0.5}}},
+        }
+    },
     "dry run": {"autoscaler": {"mode": "dryRun"}},
     "demo": {"demo": {"enabled": True}, "gateway": {"auth": {"enabled": False}}},
     # each pool by another, on the autoscaler's advice

@@ -13,7 +13,7 @@ from tests.chart.render import CHART, GIVEN
 MODES = ("act", "dryRun", "advise")
 
 
-@pytest.mark.parametrize("case", ["default", "pools", "external", "much", "dry run", "advice"])
+@pytest.mark.parametrize("case", ["default", "pools", "external", "much", "thresholds", "dry run", "advice"])
 @pytest.mark.behaviour("C31")
 def test_the_autoscaler_accepts_its_file(helm, case):
     parse(helm.render(CASES[case]).data("kit-autoscaler")["autoscaler.yaml"].encode())
@@ -26,9 +26,13 @@ def test_it_accepts_a_namespace_of_digits(helm):
 
 
 @pytest.mark.behaviour("C31")
-def test_thresholds_arrive_as_they_were_given(helm):
+def test_promise_and_thresholds_arrive_as_they_were_given(helm):
     given = {
         "policy": "threshold",
+        "sloSeconds": 0.5,
+        "sloQuantile": 0.999,
+        "expectedTaskSeconds": 604800,
+        "holdWhenUseless": True,
         "minWorkers": 0,
         "maxWorkers": 9999,
         "targetBacklogPerWorker": 2500000.5,
@@ -43,6 +47,36 @@ def test_thresholds_arrive_as_they_were_given(helm):
     config = parse(objects.data("kit-autoscaler")["autoscaler.yaml"].encode())
     (pool,) = config.worker.pools.values()
     assert msgspec.to_builtins(pool.autoscale) == given
+
+
+@pytest.mark.behaviour("C31")
+@pytest.mark.parametrize(
+    ("all_pools", "pool", "window"),
+    [
+        ({}, {}, None),
+        ({"downWindowSeconds": 0}, {}, 0),
+        ({"downWindowSeconds": 90}, {"downWindowSeconds": None}, None),
+    ],
+)
+def test_a_pools_window_is_learned_unless_it_is_given(each_helm, all_pools, pool, window):
+    pools = {"default": {"autoscale": pool}, "slow": {"queues": ["reports"], "autoscale": pool}}
+    objects = each_helm.render(GIVEN, {"worker": {"autoscale": all_pools, "pools": pools}})
+    config = parse(objects.data("kit-autoscaler")["autoscaler.yaml"].encode())
+    windows = [pool.autoscale.down_window_seconds for pool in config.worker.pools.values()]
+    assert windows == [window, window]
+
+
+def test_it_is_told_how_many_tasks_a_worker_of_each_pool_runs_at_once(helm):
+    objects = helm.render(GIVEN, {"worker": {"pools": {"more": {"queues": ["more"], "concurrency": 7}}}})
+    config = parse(objects.data("kit-autoscaler")["autoscaler.yaml"].encode())
+    assert {name: pool.concurrency for name, pool in config.worker.pools.items()} == {"default": 2, "more": 7}
+    for name, slots in (("default", "2"), ("more", "7")):
+        (told,) = (
+            variable["value"]
+            for variable in objects.container(f"kit-worker-{name}/worker")["env"]
+            if variable["name"] == "CELERYKIT_WORKER_CONCURRENCY"
+        )
+        assert told == slots
 
 
 def test_it_is_told_of_the_pools_that_it_owns_and_of_their_deployments(helm):
@@ -126,8 +160,9 @@ def _annotations(helm, mode):
 
 
 @pytest.mark.behaviour("C9")
-def test_new_thresholds_restart_neither_it_nor_a_worker(helm, kit):
-    changed = helm.render(GIVEN, {"worker": {"autoscale": {"targetBacklogPerWorker": 5, "maxWorkers": 3}}})
+def test_new_promises_and_thresholds_restart_neither_it_nor_a_worker(helm, kit):
+    autoscale = {"sloSeconds": 5, "targetBacklogPerWorker": 5, "maxWorkers": 3}
+    changed = helm.render(GIVEN, {"worker": {"autoscale": autoscale}})
     for name in ("kit-autoscaler", "kit-worker-default"):
         assert changed.get("Deployment", name) == kit.get("Deployment", name)
     assert changed.data("kit-autoscaler") != kit.data("kit-autoscaler")

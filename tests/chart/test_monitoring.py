@@ -419,7 +419,31 @@ def test_the_autoscaler_tells_its_workers_from_others_of_a_shared_prometheus(hel
 
 @pytest.mark.behaviour("C31")
 def test_the_dashboard_and_the_alerts_show_the_thresholds_of_the_values(helm):
-    scale = {"targetBacklogPerWorker": 7, "upThreshold": 1.5, "minWorkers": 2, "maxWorkers": 4}
+    scale = {"policy": "threshold", "targetBacklogPerWorker": 7, "upThreshold": 1.5}
+    shown = shown_of(helm, scale | {"minWorkers": 2, "maxWorkers": 4})
+    expected = {
+        "autoscaler_signal_target": 1.5 * 7 * 2,
+        "autoscaler_min_replicas": 2,
+        "autoscaler_max_replicas": 4,
+    }
+    for name, value in expected.items():
+        more = {"signal": "backlog"} if "signal" in name else {}
+        assert shown.get_sample_value(name, {"scale_target": "default"} | more) == value
+        assert any(name in query for _, query in QUERIES)
+    assert "autoscaler_max_replicas" in ALERTS["KitAutoscalerPinnedAtMax"]["expr"]
+
+
+@pytest.mark.behaviour("C31")
+def test_the_dashboard_and_an_alert_show_the_promise_of_the_values(helm):
+    shown = shown_of(helm, {"sloSeconds": 12.5, "expectedTaskSeconds": 4})
+    for name, value in {"autoscaler_slo_seconds": 12.5, "autoscaler_service_seconds": 4}.items():
+        assert shown.get_sample_value(name, {"scale_target": "default"}) == value
+        assert any(name in query for _, query in QUERIES)
+    assert "autoscaler_slo_seconds" in ALERTS["KitPromiseInfeasible"]["expr"]
+
+
+def shown_of(helm, scale):
+    """What an autoscaler exports that was told these values and sees two workers."""
     text = helm.render(GIVEN, {"worker": {"autoscale": scale}}).data("kit-autoscaler")["autoscaler.yaml"]
     configured = parse(text.encode()).worker.pools["default"].autoscale
     fleet = Fleet(tuple(Worker(name, started=0, ready=True) for name in "ab"))
@@ -427,14 +451,4 @@ def test_the_dashboard_and_the_alerts_show_the_thresholds_of_the_values(helm):
     tick = Tick(0, configured, asked, Decision(4, Action.UP, Reason.DRAIN_BACKLOG, ""), 0)
     registry = CollectorRegistry()
     Metrics(registry, "act", lambda: {"default": tick}, lambda: True)
-
-    shown = {
-        "autoscaler_signal_target": 1.5 * 7 * 2,
-        "autoscaler_min_replicas": 2,
-        "autoscaler_max_replicas": 4,
-    }
-    for name, value in shown.items():
-        more = {"signal": "backlog"} if "signal" in name else {}
-        assert registry.get_sample_value(name, {"scale_target": "default"} | more) == value
-        assert any(name in query for _, query in QUERIES)
-    assert "autoscaler_max_replicas" in ALERTS["KitAutoscalerPinnedAtMax"]["expr"]
+    return registry

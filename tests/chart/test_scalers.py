@@ -1,5 +1,6 @@
 """KEDA and HPAs that scale pools in the autoscaler's place, on its advice or by the backlog."""
 
+import math
 import re
 
 import promql_parser
@@ -177,6 +178,8 @@ def test_missing_data_holds_the_number(helm):
         ("off", 60, 30, (60, 30)),
         ("off", 90000, 90000, (3600, 1800)),  # no more does Kubernetes take
         ("off", 0.5, 0, (1, 1)),
+        ("off", 0, 30, (0, 30)),
+        ("off", None, 30, (60, 30)),  # they learn nothing
         ("advise", 60, 30, (0, 15)),  # the advice has both in it already
     ],
 )
@@ -190,6 +193,10 @@ def test_they_go_up_at_once_and_down_no_sooner_than_the_autoscaler_would(helm, m
     falling = native["scaleDown"]
     (policy,) = falling["policies"]
     assert (falling["stabilizationWindowSeconds"], policy["periodSeconds"]) == down
+    # KEDA takes the last worker away by itself
+    assert of_keda["cooldownPeriod"] == (
+        0 if mode == "advise" else math.ceil(60 if window is None else window)
+    )
 
 
 @pytest.mark.parametrize(

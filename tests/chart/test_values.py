@@ -154,6 +154,9 @@ OTHERS: dict[str, Any] = {
     "worker.poolType": "threads",
     "worker.profile": "fast",
     "worker.autoscale.scaler": "keda",
+    "worker.autoscale.policy": "threshold",
+    "worker.autoscale.sloQuantile": 0.5,
+    "worker.autoscale.downWindowSeconds": 90,
     "worker.extraEnvFrom": [{"secretRef": {"name": "own"}}],
     "worker.extraVolumes": [{"name": "v", "emptyDir": {}}],
     "worker.extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -177,7 +180,6 @@ OTHERS: dict[str, Any] = {
     "networkPolicy.apiServerPorts": [443],
 }
 ISSUER = {"certManager": {"issuerRef": {"name": "ca"}}}
-ONLY_ONE = {"worker.autoscale.policy"}
 
 
 def other(path: str, value: Any) -> Any:
@@ -245,7 +247,7 @@ def test_every_value_changes_what_is_rendered(helm, top):
             said = "is required where" if path.endswith(".enabled") else "secrets.onMissing: is fail"
             return said in str(error)
 
-    asked = sorted(path for path in paths.keys() - ONLY_ONE if path.partition(".")[0] == top)
+    asked = sorted(path for path in paths if path.partition(".")[0] == top)
     with ThreadPoolExecutor(4) as pool:
         assert [path for path, works in zip(asked, pool.map(changes, asked), strict=True) if not works] == []
 
@@ -269,6 +271,16 @@ def test_every_value_changes_what_is_rendered(helm, top):
         ("worker.autoscale.downThreshold", 1, "downThreshold: 1 must be below upThreshold, which is 1"),
         ("worker.autoscale.metricMaxAgeSeconds", 5, "must be above autoscaler.tickSeconds, which is 5"),
         ("worker.autoscale.policy", "magic", "at '/worker/autoscale/policy'"),
+        ("worker.autoscale.sloSeconds", 0, "at '/worker/autoscale/sloSeconds'"),
+        ("worker.autoscale.sloQuantile", 0, "at '/worker/autoscale/sloQuantile'"),
+        ("worker.autoscale.sloQuantile", 1, "at '/worker/autoscale/sloQuantile'"),
+        (
+            "worker.pools.default.autoscale.sloQuantile",
+            95,
+            "at '/worker/pools/default/autoscale/sloQuantile'",
+        ),
+        ("worker.autoscale.expectedTaskSeconds", -1, "at '/worker/autoscale/expectedTaskSeconds'"),
+        ("worker.autoscale.downWindowSeconds", -1, "at '/worker/autoscale/downWindowSeconds'"),
         ("worker.terminationGracePeriodSeconds", 3629, "must be at least 30 above taskTimeLimitSeconds"),
         (
             "worker.taskTimeLimitSeconds",
@@ -299,6 +311,7 @@ def test_every_value_changes_what_is_rendered(helm, top):
         ("networkPolicy.dnsPorts", None, "at '/networkPolicy': missing property 'dnsPorts'"),
         ("autoscaler.mode", None, "at '/autoscaler': missing property 'mode'"),
         ("worker.autoscale.minWorkers", None, "at '/worker/autoscale': missing property 'minWorkers'"),
+        ("worker.autoscale.sloSeconds", None, "at '/worker/autoscale': missing property 'sloSeconds'"),
         ("mysql.auth.username", None, "at '/auth': missing property 'username'"),
         ("rabbitmq.enabled", None, "at '/rabbitmq/enabled': got null, want boolean"),
         ("mysql.auth.username", "root", "mysql.auth.username: must not be root"),

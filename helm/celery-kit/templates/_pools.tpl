@@ -11,6 +11,7 @@ off
 The pools as JSON, by name, each with what it does not say itself filled in from `worker`, and with
   autoscaled   whether the autoscaler knows it: to set its number, or to tell others what to set
   scaler       what sets its number: autoscaler, keda, hpa, or nothing where the chart does
+  downWindow   seconds that KEDA or an HPA looks back before it takes workers away, if nobody advises it
 */ -}}
 {{- define "celery-kit.pools" -}}
 {{- $mode := include "celery-kit.autoscalerMode" . -}}
@@ -27,6 +28,10 @@ The pools as JSON, by name, each with what it does not say itself filled in from
 {{- $ours := eq $pool.autoscale.scaler "autoscaler" -}}
 {{- $_ := set $pool "autoscaled" (and $pool.autoscale.enabled (ne $mode "off") (or $ours (eq $mode "advise"))) -}}
 {{- $_ := set $pool "scaler" (and $pool.autoscale.enabled (not (and $ours (eq $mode "off"))) | ternary $pool.autoscale.scaler "") -}}
+{{- /* Helm 3 keeps a null, Helm 4 does not */ -}}
+{{- $window := index $pool.autoscale "downWindowSeconds" -}}
+{{- if kindIs "invalid" $window }}{{ $_ := unset $pool.autoscale "downWindowSeconds" }}{{ end -}}
+{{- $_ := set $pool "downWindow" (kindIs "invalid" $window | ternary 60 $window) -}}
 {{- if not $pool.terminationGracePeriodSeconds -}}
 {{- $_ := set $pool "terminationGracePeriodSeconds" (add $pool.taskTimeLimitSeconds 60) -}}
 {{- end -}}

@@ -37,7 +37,7 @@ scaleUp:
   policies:
     - {type: Pods, value: {{ int .autoscale.maxWorkers }}, periodSeconds: 15}
 scaleDown:
-  stabilizationWindowSeconds: {{ .autoscaled | ternary 0 (min 3600 (ceil .autoscale.downWindowSeconds)) }}
+  stabilizationWindowSeconds: {{ .autoscaled | ternary 0 (min 3600 (ceil .downWindow)) }}
   policies:
     - {type: Percent, value: 100, periodSeconds: {{ .autoscaled | ternary 15 (max 1 (min 1800 (ceil .autoscale.cooldownSeconds))) }}}
 {{- end -}}
