@@ -20,6 +20,7 @@ START_SECONDS = 60
 DRAIN_SECONDS = 60  # what a worker's running tasks get to end when everything is stopped
 MIN_WORKERS = 1
 MAX_WORKERS = 5
+SLO_SECONDS = 45  # within which tasks are to start; the demo's burst takes all workers for it
 
 
 class WorkerRecord(msgspec.Struct):
@@ -162,10 +163,11 @@ class Kit:
                         "queues": ["default"],
                         "concurrency": 2,
                         "autoscale": {
-                            "policy": "threshold",
+                            "policy": "slo",
+                            "sloSeconds": SLO_SECONDS,
+                            "expectedTaskSeconds": 1,
                             "minWorkers": MIN_WORKERS,
                             "maxWorkers": MAX_WORKERS,
-                            "targetBacklogPerWorker": 10,
                             "downWindowSeconds": 20,
                             "cooldownSeconds": 10,
                         },

@@ -23,7 +23,13 @@ PROGRAM = "autoscaler-of-two-pools"
 @pytest.fixture
 def explain(run, prometheus, vhost, broker_url, database_url):
     """What the autoscaler tells of its pools; it has begun with one worker of one slot for each."""
-    scale = {"targetBacklogPerWorker": 5, "maxWorkers": 3, "downWindowSeconds": 3, "cooldownSeconds": 1}
+    scale = {
+        "policy": "threshold",
+        "targetBacklogPerWorker": 5,
+        "maxWorkers": 3,
+        "downWindowSeconds": 3,
+        "cooldownSeconds": 1,
+    }
     first, last = run.ports.workers
     config = {
         "prometheusUrl": prometheus.url,

@@ -22,12 +22,13 @@ BLIND = {"QueryError", "HoldStaleMetrics"}
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    """A kit that goes down soon after a burst."""
+    """A kit that goes up for a small burst, and down soon after it."""
     kit = Kit(Run(tmp_path_factory.mktemp("kit"), Ports.free()))
     try:
         kit.start()
         config = msgspec.yaml.decode(kit.autoscaler_config.read_bytes())
-        config["worker"]["pools"]["default"]["autoscale"] |= {"downWindowSeconds": 6, "cooldownSeconds": 2}
+        quick = {"policy": "threshold", "downWindowSeconds": 6, "cooldownSeconds": 2}
+        config["worker"]["pools"]["default"]["autoscale"] |= quick
         kit.autoscaler_config.write_bytes(msgspec.yaml.encode(config))  # taken at its next tick
         yield kit
     finally:
