@@ -19,6 +19,8 @@ FLAGS = [
     *(f"--set={part}.image.registry={REGISTRY}" for part in COMPONENTS if REGISTRY),
     *os.environ.get("E2E_FLAGS", "").split(),  # for a cluster that is short of room, say
 ]
+# Where many pods start at once, a start takes long, and the window that follows is longer than tests wait.
+WINDOW = "--set=worker.autoscale.downWindowSeconds=60"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +56,8 @@ def fresh(cluster: Cluster) -> Iterator[Callable[[str], Kit]]:
 
 @pytest.fixture(scope="session")
 def kit(cluster: Cluster, tell: Callable[[str], None]) -> Iterator[Kit]:
-    """The kit, installed by Helm 4 with its defaults."""
+    """The kit, installed by Helm 4 with its defaults, but that workers go a minute after they were needed."""
     with passing(cluster, "helm4") as kit:
-        tell(f"installed and ready in {kit.install(*FLAGS):.0f} s, with {' '.join(FLAGS) or 'no flag'}")
+        flags = [*FLAGS, WINDOW]
+        tell(f"installed and ready in {kit.install(*flags):.0f} s, with {' '.join(flags)}")
         yield kit

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.timeout(600)
 
 NOTHING = {"resources": {"requests": {"cpu": "1m", "memory": "64Mi"}}}
 VALUES = {
-    **dict.fromkeys(("gateway", "worker", "autoscaler", "flower", "rabbitmq", "prometheus"), NOTHING),
+    **dict.fromkeys(("gateway", "autoscaler", "flower", "rabbitmq", "prometheus"), NOTHING),
+    # the callers' load is to bring no worker
+    "worker": NOTHING | {"autoscale": {"policy": "threshold"}},
     "mysql": NOTHING | {"exporter": NOTHING, "persistence": {"size": "8Gi"}},
 }
 

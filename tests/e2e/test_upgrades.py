@@ -184,31 +184,49 @@ def workers(kit):
 
 @pytest.mark.behaviour("C8", "C9", "C31", "C38")
 def test_a_new_threshold_restarts_no_worker_and_resets_no_number_on_both_helms(aged, kit, tell):
+    old = {one: revision(one) for one in (aged, kit)}
+    for one in old:
+        set_values(one, "worker.autoscale.policy=threshold")
+    for one in old:
+        eventually(lambda one=one: settings(one)["policy"] == "threshold", 150, "the policy threshold")
     began = time.monotonic()
     before = {}
-    for one in (aged, kit):
+    for one in old:
         eventually(lambda one=one: at_rest(one), 180, "one worker and nothing to do")
         send(one, [20] * 16)  # wants two workers, for longer than the rest takes
         eventually(lambda one=one: len(workers(one)) == 2, 60, "two workers")
         before[one] = workers(one), int(threshold(one))
-    for one, (started, old) in before.items():
-        new = ("--set", f"worker.autoscale.targetBacklogPerWorker={old + 3}")
-        one.run_helm("upgrade", RELEASE, str(CHART), "--reset-then-reuse-values", *new, seconds=120)
+    for one, (started, target) in before.items():
+        set_values(one, f"worker.autoscale.targetBacklogPerWorker={target + 3}")
         assert one.get("deployment", WORKERS)["spec"]["replicas"] == 2
         assert workers(one) == started
-    for one, (started, old) in before.items():
-        eventually(lambda one=one, new=old + 3: threshold(one) == new, 150, "the new threshold")
+    for one, (started, target) in before.items():
+        eventually(lambda one=one, new=target + 3: threshold(one) == new, 150, "the new threshold")
         tell(f"{one.helm}: a new threshold took effect within {time.monotonic() - began:.0f} s")
         config = one.get("configmap", f"{RELEASE}-autoscaler")["data"]
-        one.run_helm("rollback", RELEASE, seconds=120)
+        one.run_helm("rollback", RELEASE, str(old[one]), seconds=120)
         assert one.get("configmap", f"{RELEASE}-autoscaler")["data"] != config
         left = workers(one)
         assert left
         assert left.items() <= started.items()
 
 
+def set_values(kit, *values):
+    flags = (f"--set={value}" for value in values)
+    kit.run_helm("upgrade", RELEASE, str(CHART), "--reset-then-reuse-values", *flags, seconds=120)
+
+
+def revision(kit):
+    (last,) = json.loads(kit.run_helm("history", RELEASE, "--max=1", "--output=json"))
+    return last["revision"]
+
+
+def settings(kit):
+    return kit.explained()["settings"]
+
+
 def threshold(kit):
-    return kit.explained()["settings"]["targetBacklogPerWorker"]
+    return settings(kit)["targetBacklogPerWorker"]
 
 
 def manifest(kit, *flags):
