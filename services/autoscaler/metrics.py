@@ -50,11 +50,6 @@ def _target(tick: Tick) -> float:
     return fleet.slots * fleet.wanted * (1 + tick.scale.slo_seconds / service) if service else math.nan
 
 
-def _feasible(tick: Tick) -> float:
-    seconds = _term("feasibleSeconds")(tick)
-    return seconds if math.isnan(seconds) else float(seconds <= tick.scale.slo_seconds)
-
-
 _GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "desired_replicas_unclamped": ("Workers that the policy asks for", lambda tick: tick.unclamped),
     "current_replicas": (
@@ -76,7 +71,7 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
 # Of pools with the policy `slo` only.
 _SLO_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "slo_seconds": ("The configured promise", lambda tick: tick.scale.slo_seconds),
-    "slo_feasible": ("1 if the promise can be kept to a burst out of nothing, 0 if not", _feasible),
+    "slo_feasible": ("1 if the promise can be kept to a burst out of nothing, 0 if not", _term("feasible")),
     "offered_load": ("Slots that would be busy on average", _term("offeredLoad")),
     "service_seconds": ("What a task takes on average", _term("serviceSeconds")),
     "startup_seconds": ("From a worker's creation to its first task", _term("bootSeconds")),

@@ -215,10 +215,15 @@ def worker_query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABEL
     Sums within a worker only rise while it lives, which those over workers do not. Which virtual host a
     queue is of is known by the pool, as its workers are of one.
     """
+    # Prometheus looks back five minutes, and where it began anew itself it takes the last word of a worker
+    # that is gone for that of the next one at its address.
+    fresh = f"[{math.ceil(max(pool.autoscale.metric_max_age_seconds for pool in pools.values()) * 1000)}ms]"
     of_pool = f"pool=~{_any_of(pools)}{_more(labels)}"
     queues = _any_of(queue for pool in pools.values() for queue in pool.queues)
-    numbers = {"started": f"max by (pool,instance) ({WORKER_STARTED}{{{of_pool}}})"} | {
-        what: f"sum by (pool,instance,queue) ({name}{{{of_pool},queue=~{queues}}})"
+    numbers = {
+        "started": f"max by (pool,instance) (last_over_time({WORKER_STARTED}{{{of_pool}}}{fresh}))"
+    } | {
+        what: f"sum by (pool,instance,queue) (last_over_time({name}{{{of_pool},queue=~{queues}}}{fresh}))"
         for name, what in WORKER_COUNTERS.items()
     }
     return " or ".join(f'label_replace({number},"what","{what}","","")' for what, number in numbers.items())

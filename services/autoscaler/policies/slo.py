@@ -35,6 +35,7 @@ STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
 BOOTS_IDLE = 4.0
 SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
+LENIENT = 1.0  # seconds by which a promise may be too short
 BLIND_STEP = 0.25  # more workers, where nothing but their own word tells that there are too few
 
 
@@ -61,6 +62,7 @@ def estimate(
     memory = learn(memory or Memory(), seen, scale.expected_task_seconds, now)
     known = _known(memory, seen, scale, now)
     slack = scale.slo_seconds - known.reaction
+    possible = slack > -LENIENT  # as no boot and no tick is that exact
     keep = _keep(known, scale, slack)
     plan = _plan(known, memory.interval)
     expected = known.arrivals * known.reaction
@@ -77,7 +79,7 @@ def estimate(
         f" {known.boot:.3g} s: keep {keep:.4g}, for those that wait {plan:.4g}, at most {cap:.4g}, by the"
         f" hour {floor:.4g} slots: {workers} workers"
     )
-    if slack < 0:
+    if not possible:
         words += f"; {scale.slo_seconds:g} s cannot be promised, {known.reaction:.3g} s could"
     terms = {
         "keep": keep,
@@ -88,11 +90,12 @@ def estimate(
         "serviceSeconds": known.service,
         "bootSeconds": known.boot,
         "feasibleSeconds": known.reaction,
+        "feasible": float(possible),
         "oldestSeconds": max((now + scale.slo_seconds - one[0] for one in known.waiting), default=0.0),
         "windowSeconds": window,
     }
     action, reason = _direction(workers, seen.fleet.wanted, keep, plan, cap)
-    if action is Action.HOLD and slack < 0:
+    if action is Action.HOLD and not possible:
         reason = Reason.SLO_INFEASIBLE
     if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
         # More of what takes nothing would take nothing; tasks that arrive may still be many.
@@ -170,7 +173,7 @@ def _keep(known: _Known, scale: Autoscale, slack: float) -> float:
     relaxed = min(1.0, max(0.0, slack / known.reaction))
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
-    if slack >= 0:
+    if slack > -LENIENT:
         tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
         stay = math.exp(-known.reaction / known.service) if known.service else 0.0
         mean = tasks * stay + known.load * (1 - stay)
