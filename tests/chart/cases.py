@@ -32,7 +32,11 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         }
     },
     "fast": {
-        "worker": {"pools": {"quick": {"queues": ["clicks"], "poolType": "threads", "profile": "fast"}}}
+        "worker": {
+            "pools": {
+                "quick": {"queues": ["clicks"], "poolType": "threads", "profile": "fast", "packing": True}
+            }
+        }
     },
     "no pool": {"worker": {"pools": {"default": None}}},
     "no autoscaler": {"autoscaler": {"enabled": False}, "worker": {"replicas": 2}},

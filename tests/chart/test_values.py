@@ -153,6 +153,7 @@ OTHERS: dict[str, Any] = {
     "secrets.onMissing": "fail",
     "worker.poolType": "threads",
     "worker.profile": "fast",
+    "worker.packing": True,
     "worker.autoscale.scaler": "keda",
     "worker.autoscale.policy": "threshold",
     "worker.autoscale.sloQuantile": 0.5,

@@ -39,6 +39,13 @@ def test_a_pool_that_is_fast_tells_its_workers_so_and_no_other_does(helm):
     assert "CELERYKIT_PROFILE" not in objects.variables("kit-worker-default/worker")
 
 
+@pytest.mark.behaviour("C19")
+def test_the_workers_of_a_pool_that_is_packed_consume_by_their_age_and_no_others(helm):
+    objects = helm.render(GIVEN, CASES["fast"])
+    assert objects.variables("kit-worker-quick/worker")["CELERYKIT_PACKING"] == "true"
+    assert "CELERYKIT_PACKING" not in objects.variables("kit-worker-default/worker")
+
+
 @pytest.mark.behaviour("C8")
 def test_a_pool_that_scales_says_no_number(pools):
     assert "replicas" not in pools.get("Deployment", "kit-worker-default")["spec"]

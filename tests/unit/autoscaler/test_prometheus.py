@@ -213,14 +213,14 @@ async def test_a_broken_connection_is_a_query_error() -> None:
 def test_the_workers_are_asked_by_their_pool_and_the_labels_that_tell_them_from_others() -> None:
     pools = {"a": Pool(queues=("q", "r.s")), "b": Pool(queues=("q",), vhost="other")}
     of_pool = 'pool=~"a|b",namespace="x"'
-    of_both = rf'{of_pool},queue=~"q|r\\.s"'
+    of_both = f'{of_pool},queue=~"q|r\\\\.s"'
     started = f"max by (pool,instance) (last_over_time(process_start_time_seconds{{{of_pool}}}[30000ms]))"
     assert worker_query(pools, {"namespace": "x"}) == (
         f'label_replace({started},"what","started","","")'
         " or label_replace(sum by (pool,instance,queue)"
-        f' (last_over_time(worker_task_finished_total{{{of_pool},queue=~"q|r\\\\.s"}}[30000ms])),"what","ended","","")'
+        f' (last_over_time(worker_task_finished_total{{{of_both}}}[30000ms])),"what","ended","","")'
         " or label_replace(sum by (pool,instance,queue)"
-        f' (last_over_time(worker_task_runtime_seconds_sum{{{of_pool},queue=~"q|r\\\\.s"}}[30000ms])),"what","busy","","")'
+        f' (last_over_time(worker_task_runtime_seconds_sum{{{of_both}}}[30000ms])),"what","busy","","")'
     )
 
 
