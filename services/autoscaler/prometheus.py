@@ -202,11 +202,12 @@ def query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABELS) -> s
 
     So the counters are known to be of the same scrape as the messages that are there.
     """
-    vhosts = _any_of(pool.vhost for pool in pools.values())
-    queues = _any_of(queue for pool in pools.values() for queue in pool.queues)
+    vhosts = any_of(pool.vhost for pool in pools.values())
+    queues = any_of(queue for pool in pools.values() for queue in pool.queues)
     age = max(pool.autoscale.metric_max_age_seconds for pool in pools.values())
-    names = _any_of((*SERIES, *COUNTERS))
-    return f"{{__name__=~{names},vhost=~{vhosts},queue=~{queues}{_more(labels)}}}[{math.ceil(age * 1000)}ms]"
+    names = any_of((*SERIES, *COUNTERS))
+    of_queues = f"__name__=~{names},vhost=~{vhosts},queue=~{queues}{more_labels(labels)}"
+    return f"{{{of_queues}}}[{math.ceil(age * 1000)}ms]"
 
 
 def worker_query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABELS) -> str:
@@ -218,8 +219,8 @@ def worker_query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABEL
     # Prometheus looks back five minutes, and where it began anew itself it takes the last word of a worker
     # that is gone for that of the next one at its address.
     fresh = f"[{math.ceil(max(pool.autoscale.metric_max_age_seconds for pool in pools.values()) * 1000)}ms]"
-    of_pool = f"pool=~{_any_of(pools)}{_more(labels)}"
-    queues = _any_of(queue for pool in pools.values() for queue in pool.queues)
+    of_pool = f"pool=~{any_of(pools)}{more_labels(labels)}"
+    queues = any_of(queue for pool in pools.values() for queue in pool.queues)
     numbers = {
         "started": f"max by (pool,instance) (last_over_time({WORKER_STARTED}{{{of_pool}}}{fresh}))"
     } | {
@@ -229,15 +230,18 @@ def worker_query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABEL
     return " or ".join(f'label_replace({number},"what","{what}","","")' for what, number in numbers.items())
 
 
-def _more(labels: Mapping[str, str]) -> str:
-    return "".join(f",{name}={_quoted(value)}" for name, value in labels.items())
+def more_labels(labels: Mapping[str, str]) -> str:
+    """Go on with a selector."""
+    return "".join(f",{name}={quoted(value)}" for name, value in labels.items())
 
 
-def _any_of(names: Iterable[str]) -> str:
-    return _quoted("|".join(re.escape(name) for name in sorted(set(names))))
+def any_of(names: Iterable[str]) -> str:
+    """Match one of these names, in quotes."""
+    return quoted("|".join(re.escape(name) for name in sorted(set(names))))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Write a string of PromQL."""
     return json.dumps(text, ensure_ascii=False)  # PromQL quotes strings as JSON does
 
 

@@ -32,13 +32,16 @@ def vector(*numbers: tuple[dict[str, str], float | str], **more: Any) -> bytes:
 class FakePrometheus:
     """Answers every request with `status`, `body` and `date`; `body` None is no answer at all.
 
-    When asked what workers count, it answers with `workers` instead of `body`.
+    When asked what workers count, it answers with `workers` instead of `body`; with one of `others`, by
+    words of the query, before all.
     """
 
     def __init__(self) -> None:
         self.status = 200
         self.body: bytes | None = b""
         self.workers = vector()
+        self.others: dict[str, bytes | None] = {}
+        self.asked: list[dict[str, str]] = []  # all arguments
         self.date: str | None = formatdate(NOW, usegmt=True)
         self.queries: list[str] = []
         self.url = ""
@@ -70,8 +73,12 @@ class FakePrometheus:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
-        self.queries += parse_qs((await reader.readexactly(length)).decode())["query"]
-        body = self.workers if "worker_task_finished_total" in self.queries[-1] else self.body
+        arguments = parse_qs((await reader.readexactly(length)).decode())
+        self.asked.append({name: values[0] for name, values in arguments.items()})
+        query = self.asked[-1]["query"]
+        self.queries.append(query)
+        body = self.workers if "worker_task_finished_total" in query else self.body
+        body = next((other for words, other in self.others.items() if words in query), body)
         if body is None:
             await reader.read()  # until the client gives up
         else:
