@@ -20,6 +20,7 @@ from tornado.httpserver import HTTPServer
 from autoscaler import explain
 from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Kubernetes
+from autoscaler.history import History
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
@@ -128,7 +129,14 @@ async def _serve(file: ConfigFile, token: str) -> None:
             config.worker_labels,
         )
         stack.callback(prometheus.close)
-        loop = Loop(file, prometheus, actuator, REGISTRY)
+        history = History(
+            config.prometheus_url,
+            min(QUERY_SECONDS, config.tick_seconds),
+            config.prometheus_labels,
+            config.worker_labels,
+        )
+        stack.callback(history.close)
+        loop = Loop(file, prometheus, actuator, REGISTRY, history=history)
         server = HTTPServer(application(loop), max_body_size=1024, idle_connection_timeout=60)
         try:
             server.listen(config.port, config.host)

@@ -15,10 +15,12 @@ from autoscaler import config as configuration
 from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Kubernetes, Mode, Pool
 from autoscaler.decide import decide, watch
+from autoscaler.history import History
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Estimate, Fleet, Observation, Reason, State
-from autoscaler.policies import estimate
-from autoscaler.prometheus import Prometheus
+from autoscaler.past import looks
+from autoscaler.policies import RECALLS, estimate
+from autoscaler.prometheus import Prometheus, QueryError
 
 CHANGES_KEPT = 50
 QUERY_SECONDS = 5.0
@@ -73,6 +75,7 @@ class Loop:
         actuator: Actuator,
         registry: CollectorRegistry,
         clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
     ) -> None:
         self.file = file
         self.latest: dict[str, Tick] = {}
@@ -89,6 +92,9 @@ class Loop:
         self._prometheus = prometheus
         self._actuator = actuator
         self._clock = clock
+        self._history = history
+        self._blank: set[str] = set()  # pools whose policy could learn from what was, and has not
+        self._forgotten = ""  # why not
         self._states: dict[str, State] = {}
         self._pools: Mapping[str, Pool] = {}
 
@@ -127,8 +133,8 @@ class Loop:
         if not self._actuator.leading:
             await self._follow()
             return
-        observations, fleets = await asyncio.gather(
-            self._prometheus.observe(self._pools), self._actuator.fleets()
+        observations, fleets, _ = await asyncio.gather(
+            self._prometheus.observe(self._pools), self._actuator.fleets(), self._remember()
         )
         at = time.time()
         for name, pool in self._pools.items():
@@ -142,16 +148,47 @@ class Loop:
         """Only watch what is asked for, so as to know the down window when it is our turn."""
         self.latest.clear()
         self.unseen.clear()
+        observations, _ = await asyncio.gather(self._prometheus.observe(self._pools), self._remember())
         now = self._clock()
-        for name, seen in (await self._prometheus.observe(self._pools)).items():
+        for name, seen in observations.items():
             asked, state = self._estimate(name, replace(seen, at=time.time()), now)
             self._states[name] = watch(state, asked, self._pools[name].autoscale, now)
 
     def _estimate(self, name: str, seen: Observation, now: float) -> tuple[Estimate, State]:
         """Ask the pool's policy, and let it remember."""
+        if seen.problem is None:
+            self._blank.discard(name)  # it learns by itself
         state = self._states[name]
         asked, memory = estimate(state.memory, seen, self._pools[name].autoscale, now)
         return asked, replace(state, memory=memory)
+
+    async def _remember(self) -> None:
+        """Have policies that know nothing yet learn from the last minutes; where that fails, they begin anew.
+
+        It takes no longer than a query may, and is tried until the policy has learned something by itself.
+        """
+        pools = {name: self._pools[name] for name in self._blank}
+        if self._history is None or not pools:
+            return
+        began = self._clock()
+        try:
+            pasts = await self._history.recent(pools)
+        except QueryError as error:
+            if self._forgotten != str(error):
+                logger.warning("what was before is not known: %s", error)
+            self._forgotten = str(error)
+            return
+        self._blank -= pools.keys()
+        for name, pool in pools.items():
+            if (now := self._clock()) - began > QUERY_SECONDS:
+                logger.warning("pool %s: there is no time to learn from what was before", name)
+                continue
+            memory = RECALLS[pool.autoscale.policy](looks(pool, pasts, now), pool.autoscale)
+            if memory is not None:
+                self._states[name] = replace(self._states[name], memory=memory)
+            known = "nothing is known" if memory is None else "it has learned"
+            logger.info("pool %s: %s of what was before", name, known)
+            await asyncio.sleep(0)  # others have waited
 
     def _reload(self) -> None:
         changed = self.file.reload()
@@ -167,11 +204,14 @@ class Loop:
             logger.warning("pool %s is no longer configured", name)
             for known in (self.latest, self.unseen, self.changes, self._states):
                 known.pop(name, None)
+            self._blank.discard(name)
         for name, pool in pools.items():
             state = self._states.get(name, State())
             if self._pools.get(name) != pool:
                 # What was asked for and learned under other terms says nothing now.
                 state = replace(state, asked=(), memory=None)
+                if pool.autoscale.policy in RECALLS:
+                    self._blank.add(name)
             self._states[name] = state
             self.changes.setdefault(name, deque(maxlen=CHANGES_KEPT))
         self.metrics.expect(pools)

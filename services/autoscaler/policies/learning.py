@@ -5,7 +5,7 @@ all arrivals so far tells how long each of them has waited.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoscaler.model import Fleet, Flow, Observation, Worker
@@ -132,6 +132,23 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
         ticked=now,
         interval=interval,
     )
+
+
+def recall(looks: Iterable[tuple[float, Observation]], prior: float) -> Memory | None:
+    """Learn from what was before anybody watched; times are the steady clock's. None if nothing is known.
+
+    Who worked then is not known: what was unacknowledged is taken to have been at work. The totals of who
+    watches from now on begin anew, and so do boots and troubles, which are of workers.
+    """
+    memory = None
+    for now, seen in looks:
+        taken = math.fsum(signal.value for signal in seen.signals if signal.name == "unacknowledged")
+        fleet = Fleet((Worker("", 0.0, ready=True),), slots=math.ceil(taken))
+        memory = learn(memory or Memory(), replace(seen, fleet=fleet), prior, now)
+    if memory is None:
+        return None
+    lines = {name: replace(line, told=math.nan) for name, line in memory.lines.items()}
+    return replace(memory, lines=lines, known=None, coming={}, watch=Watch())
 
 
 def _look(lines: Collection[Line], fleet: Fleet, now: float) -> Look:

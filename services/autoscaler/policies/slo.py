@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from autoscaler.config import Autoscale
 from autoscaler.model import Action, Estimate, Observation, Reason, Worker
+from autoscaler.policies import learning
 from autoscaler.policies.answers import hold
 from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn
 from autoscaler.policies.queueing import slots_for
@@ -126,6 +127,11 @@ def blind(memory: Memory | None, seen: Observation, now: float) -> tuple[Estimat
     words = f"{seen.detail}; but every slot has been busy for {now - since:.0f} s, the workers say"
     asked = Estimate(seen, workers, Action.UP, Reason.FALLBACK_REPLICAS, words)
     return asked, replace(memory, full_since=now)
+
+
+def recall(looks: Iterable[tuple[float, Observation]], scale: Autoscale) -> Memory | None:
+    """Learn from what was, without workers, at moments of the steady clock; None if nothing is known."""
+    return learning.recall(looks, scale.expected_task_seconds)
 
 
 def _direction(workers: int, wanted: int, keep: float, plan: float, cap: float) -> tuple[Action, Reason]:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.model import Fleet, Flow, Observation, Signal, Worker
-from autoscaler.policies.learning import BOOT_SECONDS, Memory, learn
+from autoscaler.policies.learning import BOOT_SECONDS, Memory, learn, recall
 from autoscaler.policies.profile import BUCKET_SECONDS, DAY, Profile
 from autoscaler.policies.troubles import Look, Watch
 
@@ -177,3 +178,37 @@ def test_more_slots_are_useless_where_they_end_no_more_tasks_and_the_backlog_gro
     assert looks(*few, *many).useless
     assert not looks(*few, *faster).useless
     assert not looks(*few).useless
+
+
+def before(*looks: tuple[float, float, float]) -> list[tuple[float, Observation]]:
+    """What was at each past moment, without workers: ready, unacknowledged, ended."""
+    return [
+        (5.0 * number, replace(seen(ready, taken, ended), at=math.nan))
+        for number, (ready, taken, ended) in enumerate(looks)
+    ]
+
+
+def test_who_begins_knows_from_what_was_before_as_much_as_who_watched() -> None:
+    looks = [(float(n % 7), 8.0, 2.0 * n) for n in range(120)]
+    recalled = recall(before(*looks), PRIOR)
+    watched = course(*looks)
+    assert recalled is not None
+    assert replace(recalled.lines["q"], told=0) == replace(watched.lines["q"], told=0)
+    assert (recalled.interval, recalled.ticked) == (watched.interval, watched.ticked)
+    assert recalled.lines["q"].service == pytest.approx(20, rel=0.05)
+
+
+def test_the_first_total_of_a_new_watch_makes_no_arrivals_of_what_was_before() -> None:
+    recalled = recall(before(*[(0.0, 8.0, 1000.0 + 2 * n) for n in range(120)]), PRIOR)
+    assert recalled is not None
+    arrived = recalled.lines["q"].curve[-1][1]
+    workers = [worker(str(n)) for n in range(9)]
+    memory = learn(recalled, seen(0, 8, 0, workers=workers, at=600), PRIOR, 600.0)
+    memory = learn(memory, seen(0, 8, 2, workers=workers, at=605), PRIOR, 605.0)
+    assert memory.lines["q"].curve[-1][1] - arrived == pytest.approx(4, abs=0.2)
+    assert memory.boots == ()  # those that are there have not just come
+    assert not memory.watch.stalled
+
+
+def test_of_nothing_there_is_nothing_to_recall() -> None:
+    assert recall([], PRIOR) is None

@@ -18,11 +18,13 @@ from tornado.testing import bind_unused_port
 from autoscaler import policies
 from autoscaler.actuators import ActuationError
 from autoscaler.config import Autoscale, Pool
+from autoscaler.history import History
 from autoscaler.loop import ConfigFile, Loop
 from autoscaler.model import Decision, Estimate, Fleet, Observation, Worker
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
 from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, matrix, series
+from tests.unit.autoscaler.played_past import course, remembers
 
 
 class FakeActuator:
@@ -73,8 +75,14 @@ class Bench:
         self.actuator = FakeActuator()
         self.write()
         self.prometheus = Prometheus(fake.url, 0.5, clock=lambda: NOW)
+        self.history = History(fake.url, 0.5)
         self.loop = Loop(
-            ConfigFile(path), self.prometheus, self.actuator, CollectorRegistry(), clock=lambda: self.now
+            ConfigFile(path),
+            self.prometheus,
+            self.actuator,
+            CollectorRegistry(),
+            clock=lambda: self.now,
+            history=self.history,
         )
 
     def write(self, pools: Mapping[str, Any] | None = None, **changes: Any) -> None:
@@ -109,6 +117,7 @@ async def bench(fake: FakePrometheus, tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(fake, tmp_path / "autoscaler.yaml")
     yield bench
     bench.prometheus.close()
+    bench.history.close()
 
 
 @pytest.fixture
@@ -608,3 +617,79 @@ async def test_the_loop_outlives_a_full_disk(bench: Bench, monkeypatch: pytest.M
     running = asyncio.create_task(bench.loop.run())
     await asyncio.wait_for(ticked.wait(), 5)
     running.cancel()
+
+
+SLO = {"queues": ["default"], "autoscale": {"policy": "slo", "maxWorkers": 20}}
+
+
+def busy(fake: FakePrometheus) -> None:
+    """Ten minutes in which four tasks were at work and two ended in each step."""
+    fake.others = remembers(course([0] * 121, [4] * 121, ended=[2 * number for number in range(121)]))
+    fake.backlog(0, 4)
+
+
+def asked_for_the_past(fake: FakePrometheus) -> int:
+    return sum("vector(time())" in query for query in fake.queries)
+
+
+@pytest.mark.parametrize("leading", [True, False])
+async def test_whoever_starts_knows_at_once_what_was_before_and_asks_no_more(
+    bench: Bench, leading: bool
+) -> None:
+    bench.write({"default": SLO, "slow": SLO | {"queues": ["slow"]}, "plain": {"queues": ["plain"]}})
+    busy(bench.fake)
+    bench.actuator.leading = leading
+    for _ in range(3):
+        await bench.loop.tick()
+        bench.now += 5
+    line = bench.loop._states["default"].memory.lines["default"]
+    assert line.service == pytest.approx(10, rel=0.05)
+    assert line.rate(300) == pytest.approx(0.4, rel=0.05)
+    assert bench.loop._states["plain"].memory is None
+    assert asked_for_the_past(bench.fake) == 1
+
+
+async def test_a_pool_whose_settings_changed_learns_anew_from_what_was_before(bench: Bench) -> None:
+    bench.write({"default": SLO})
+    busy(bench.fake)
+    await bench.tick()
+    bench.write({"default": SLO | {"autoscale": {"policy": "slo", "maxWorkers": 5}}})
+    await bench.tick()
+    assert asked_for_the_past(bench.fake) == 2
+    assert bench.loop._states["default"].memory.lines["default"].service == pytest.approx(10, rel=0.05)
+
+
+async def test_it_begins_with_nothing_where_what_was_before_is_not_known_and_says_so_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.write({"default": SLO})
+    busy(bench.fake)
+    bench.fake.others["label_replace(vector(time())"] = b"{}"
+    for _ in range(2):
+        await bench.tick()
+    assert caplog.text.count("what was before is not known") == 1
+    assert bench.loop._states["default"].memory.lines["default"].curve[0][1] == 4
+    assert asked_for_the_past(bench.fake) == 1
+
+
+async def test_while_prometheus_is_away_it_is_asked_again_for_what_was_before(bench: Bench) -> None:
+    bench.write({"default": SLO})
+    bench.fake.status = 503
+    await bench.tick()
+    busy(bench.fake)
+    await bench.tick()
+    assert bench.loop._states["default"].memory.lines["default"].service == pytest.approx(10, rel=0.05)
+
+
+async def test_to_remember_takes_no_longer_than_a_query_may(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write({"default": SLO, "slow": SLO | {"queues": ["slow"]}})
+    busy(bench.fake)
+
+    def slow(*_: Any) -> None:
+        bench.now += 6
+
+    monkeypatch.setattr("autoscaler.loop.RECALLS", {"slo": slow})
+    await bench.tick()
+    assert caplog.text.count("there is no time to learn from what was before") == 1
