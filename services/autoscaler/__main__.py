@@ -1,4 +1,4 @@
-"""Start the autoscaler, `python -m autoscaler --config FILE`, or try policies, `autoscaler simulate`."""
+"""Start the autoscaler, `python -m autoscaler --config FILE`, or a command of those who tune it."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ from autoscaler.history import History
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
-from autoscaler.simulator import command
+from autoscaler.simulator import command, recommend_command
 
 TOKEN = "CELERYKIT_DRAIN_TOKEN"  # noqa: S105  # the name of the variable
 IDENTITY = "POD_NAME"
@@ -58,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     simulated = "replay a load under several policies and compare them; nothing is scaled"
     command.add_to(commands.add_parser("simulate", help=simulated, description=simulated))
+    recommended = "find settings that keep a promise at the least cost, by what Prometheus remembers"
+    recommend_command.add_to(
+        commands.add_parser(
+            "recommend", help=recommended, description=f"{recommended}, or by a load of yours"
+        )
+    )
     explained = "tell what a running autoscaler sees, what it decided, and why"
     explain.add_to(commands.add_parser("explain", help=explained, description=explained))
     options = parser.parse_args(arguments)
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print(options)
         return
     if options.config is None:
-        parser.error("--config FILE is required, or a command: simulate, explain")
+        parser.error("--config FILE is required, or a command: simulate, recommend, explain")
     path: Path = options.config
     try:
         file = ConfigFile(path)
@@ -91,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print(options: argparse.Namespace) -> None:
     try:
-        print({"simulate": command.run, "explain": explain.run}[options.command](options))
+        runs = {"simulate": command.run, "recommend": recommend_command.run, "explain": explain.run}
+        print(runs[options.command](options))
     except (command.BadInput, explain.NoAnswer) as error:
         _exit(str(error))
 

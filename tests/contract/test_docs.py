@@ -41,8 +41,10 @@ def test_every_setting_and_value_is_in_its_page(made_by):
     assert check.returncode == 0, check.stderr
 
 
-def test_the_example_of_a_simulation_gives_what_its_page_shows(tmp_path):
-    load, command, shown, *_ = (block.text for block in blocks(ROOT / "docs" / "simulate.md"))
+@pytest.mark.parametrize("number", [0, 1], ids=["simulate", "recommend"])
+def test_the_example_of_a_simulation_gives_what_its_page_shows(tmp_path, number):
+    load, *examples = (block.text for block in blocks(ROOT / "docs" / "simulate.md"))
+    command, shown = examples[2 * number : 2 * number + 2]
     subprocess.run([sys.executable, "-c", load], cwd=tmp_path, check=True)
     program, *options = command.split()
     assert program == ".venv/bin/autoscaler"
