@@ -54,7 +54,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     forms = ", ".join(form for _, form in faults.FORMS.values())
     wrong = f"what goes wrong, also repeated: {forms}"
     add("--fault", action="append", default=[], metavar="KIND:...", help=wrong)
-    add("--plot", type=Path, metavar="FILE", help="draw backlog and workers over time, as .svg or .png")
+    add(
+        "--plot", type=Path, metavar="FILE", help="draw backlog, workers and waits over time, as .svg or .png"
+    )
     add("--json", action="store_true", help="print a list of objects and no table")
 
 
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> str:
         load = read_csv(options.trace)
         runs = {one.name: simulate(load, one, setting) for one in contenders}
         if options.plot is not None:
-            plot.draw(options.plot, runs, setting)
+            plot.draw(options.plot, runs, load, setting)
     except OSError as error:
         raise BadInput(f"{error.filename}: {error.strerror}") from error
     except (ValueError, NeverEnds) as error:

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_plot_has_a_panel_for_each_policy_and_the_same_bytes_each_time(trace, 
     assert drawn[0] == drawn[1]
     command(trace, "--policies", "threshold", "--plot", str(path))
     assert len(path.read_bytes()) < len(drawn[0])
+
+
+def test_a_plot_names_each_policy_and_the_promise_and_stays_small(tmp_path, trace):
+    trace.write_text("arrival_seconds,service_seconds\n" + "".join(f"{n / 2},{n % 9}\n" for n in range(5000)))
+    path = tmp_path / "plot.svg"
+    command(trace, "--policies", "slo,threshold", "--plot", str(path))
+    text = path.read_text()
+    assert re.findall(r">(\S+): \d+\.\d\d worker-hours<", text) == ["slo", "threshold"]
+    assert ">promise: 30 s<" in text
+    assert len(text) < 100_000
 
 
 @pytest.mark.parametrize(
