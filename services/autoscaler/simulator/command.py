@@ -42,8 +42,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the options; those with a default may be left out."""
     add = parser.add_argument
     add("--trace", type=Path, required=True, metavar="FILE", help="CSV: arrival_seconds,service_seconds")
-    policies = f"of {', '.join(CONTENDERS)}, {ORACLE} (%(default)s)"
-    add("--policies", default="threshold", metavar="A,B,...", help=policies)
+    policies = f"of {', '.join(CONTENDERS)}, {ORACLE}, also with keys: NAME:KEY=VALUE (%(default)s)"
+    add("--policies", default="slo,threshold", metavar="A,B,...", help=policies)
     defaults = {field.name: field.default for field in fields(Setting)}
     for flag, name, kind, metavar, words in OPTIONS:
         if defaults[name] is MISSING:
@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> str:
         names = list(dict.fromkeys(filter(None, options.policies.split(","))))
         if not names:
             raise ValueError(f"policies: must name at least one of {', '.join(CONTENDERS)}, {ORACLE}")
+        if any(name.startswith(f"{ORACLE}:") for name in names):
+            raise ValueError(f"policies: {ORACLE} has no keys; it goes by the options alone")
         contenders = [contender(name, setting) for name in names if name != ORACLE]
         if ORACLE in names:
             oracle.check()

@@ -1,9 +1,11 @@
 """Who takes part in a comparison: policies as they are in use, with settings and a way to end workers."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
+
+import msgspec
 
 from autoscaler import policies
 from autoscaler.config import Autoscale
@@ -26,7 +28,7 @@ Victims = Literal["drain", "replicaset"]
 class Contender:
     """A policy as somebody would run it."""
 
-    name: str
+    name: str  # with its settings, if it has other ones than by default
     policy: Policy
     scale: Autoscale
     period: float  # seconds between two decisions
@@ -34,11 +36,45 @@ class Contender:
     grace: float  # seconds between the word to end and the end
 
 
-def contender(name: str, setting: Setting) -> Contender:
-    """Find a contender by its name and fit it to a setting."""
+def contender(text: str, setting: Setting) -> Contender:
+    """Find a contender by its name and fit it to a setting.
+
+    `NAME:KEY=VALUE:KEY=VALUE` gives it keys of `autoscale` that are other than the setting has them. Raises
+    ValueError, one line that names the key and what would be right.
+    """
+    name, *words = text.split(":")
     if name not in CONTENDERS:
         raise ValueError(f"policies: {name!r} is not known; known are {', '.join(CONTENDERS)}")
-    return CONTENDERS[name](setting)
+    found = CONTENDERS[name](setting)
+    if not words:
+        return found
+    scale = _given(text, found.scale, KEYS[name])
+    grace = scale.drain_timeout_seconds if found.victims == "drain" else found.grace
+    return replace(found, name=text, scale=scale, grace=grace)
+
+
+def _given(text: str, scale: Autoscale, known: Sequence[str]) -> Autoscale:
+    """Read the keys after a contender's name; they are checked as those of the configuration are."""
+    name, *words = text.split(":")
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"policies: {text!r}: {word!r} must look like KEY=VALUE")
+        if key not in known:
+            raise ValueError(f"policies: {text!r}: {key!r} is no key of {name}; known are {', '.join(known)}")
+        if key in given:
+            raise ValueError(f"policies: {text!r}: {key!r} is given twice")
+        given[key] = value
+    try:
+        return msgspec.convert({**msgspec.to_builtins(scale), **given}, Autoscale, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, key = str(error).partition(" - at `$.")
+        key = key.rstrip("`")
+        told = what.replace("got `str`", f"got {given.get(key)!r}")
+        raise ValueError(
+            f"policies: {text!r}: {key}: {told}" if key else f"policies: {text!r}: {what}"
+        ) from None
 
 
 def _ours(name: Literal["slo", "threshold"], setting: Setting) -> Contender:
@@ -90,4 +126,18 @@ CONTENDERS: Mapping[str, Callable[[Setting], Contender]] = {
     "keda": partial(_port, "keda", keda.estimate, HPA_SYNC_SECONDS, POD_GRACE_SECONDS),
     "kpa": partial(_port, "kpa", kpa.estimate, KPA_TICK_SECONDS, REVISION_GRACE_SECONDS),
     "step": _step,
+}
+
+_LIMITS = ("minWorkers", "maxWorkers")
+_TARGET = "targetBacklogPerWorker"
+_ALWAYS = (*_LIMITS, "downWindowSeconds", "cooldownSeconds", "metricMaxAgeSeconds", "drainTimeoutSeconds")
+# the keys of `autoscale` that mean something to each
+KEYS: Mapping[str, Sequence[str]] = {
+    "slo": ("sloSeconds", "sloQuantile", "expectedTaskSeconds", "holdWhenUseless", *_ALWAYS),
+    "threshold": (_TARGET, "upThreshold", "downThreshold", *_ALWAYS),
+    "hpa": (_TARGET, *_LIMITS),
+    "hpa-tuned": (_TARGET, *_LIMITS),
+    "keda": (_TARGET, *_LIMITS),
+    "kpa": (_TARGET, *_LIMITS),
+    "step": _LIMITS,
 }

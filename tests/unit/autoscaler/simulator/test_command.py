@@ -44,8 +44,8 @@ def test_json_has_the_bound_of_the_oracle_and_holds_the_others_against_it(trace,
 def test_without_scipy_there_is_no_elasticity_and_no_oracle(trace, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     command(trace, "--json")
-    (row,) = json.loads(capsys.readouterr().out)
-    assert {row[name] for name in ELASTICITY} == {None}
+    for row in json.loads(capsys.readouterr().out):
+        assert {row[name] for name in ELASTICITY} == {None}
     with pytest.raises(SystemExit):
         command(trace, "--policies", "oracle")
     assert capsys.readouterr().err.endswith(
@@ -74,6 +74,21 @@ def test_a_table_has_a_line_for_each_policy(trace, capsys):
     assert [line.split()[0] for line in lines] == ["threshold", "kpa"]
 
 
+def test_without_a_word_both_policies_of_the_autoscaler_are_compared(trace, capsys):
+    command(trace)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["slo", "threshold"]
+
+
+def test_one_policy_with_several_settings_has_a_line_for_each(trace, capsys):
+    names = ["slo:minWorkers=9", "slo", "threshold:targetBacklogPerWorker=40", "threshold"]
+    command(trace, "--policies", ",".join(names), "--json")
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["policy"] for row in rows] == names
+    assert len({row["worker_hours"] for row in rows}) == 4
+    assert rows[0]["peak"] >= 9
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_a_plot_has_a_panel_for_each_policy_and_the_same_bytes_each_time(trace, tmp_path, suffix):
     drawn = []
@@ -89,9 +104,12 @@ def test_a_plot_has_a_panel_for_each_policy_and_the_same_bytes_each_time(trace, 
 def test_a_plot_names_each_policy_and_the_promise_and_stays_small(tmp_path, trace):
     trace.write_text("arrival_seconds,service_seconds\n" + "".join(f"{n / 2},{n % 9}\n" for n in range(5000)))
     path = tmp_path / "plot.svg"
-    command(trace, "--policies", "slo,threshold", "--plot", str(path))
+    command(trace, "--policies", "slo:sloQuantile=0.975,threshold", "--plot", str(path))
     text = path.read_text()
-    assert re.findall(r">(\S+): \d+\.\d\d worker-hours<", text) == ["slo", "threshold"]
+    assert re.findall(r">(\S+): \d+\.\d\d worker-hours<", text) == [
+        "slo:sloQuantile=0.975",
+        "threshold",
+    ]
     assert ">promise: 30 s<" in text
     assert len(text) < 100_000
 
@@ -101,6 +119,11 @@ def test_a_plot_names_each_policy_and_the_promise_and_stays_small(tmp_path, trac
     [
         (["--policies", "magic"], "policies: 'magic' is not known; known are slo, threshold, hpa"),
         (["--policies", ""], "policies: must name at least one of slo, threshold"),
+        (["--policies", "oracle:minWorkers=2"], "policies: oracle has no keys"),
+        (
+            ["--policies", "threshold:up=2"],
+            "policies: 'threshold:up=2': 'up' is no key of threshold; known are ",
+        ),
         (["--slo", "0"], "slo: 0 must be seconds above 0"),
         (["--quantile", "1.5"], "quantile: 1.5 must be above 0 and at most 1"),
         (["--concurrency", "0"], "concurrency: 0 must be 1 or more"),

@@ -1,11 +1,13 @@
 """The contenders are what their users run, fitted to the setting."""
 
+import re
 from typing import Literal
 
+import msgspec
 import pytest
 
 from autoscaler.config import Autoscale
-from autoscaler.simulator.contenders import CONTENDERS, contender
+from autoscaler.simulator.contenders import CONTENDERS, KEYS, contender
 from autoscaler.simulator.setting import Setting
 from tests.unit.autoscaler.simulator.replay import Pool
 
@@ -62,6 +64,59 @@ def test_ours_have_what_they_have_by_default(name: Literal["slo", "threshold"]) 
     assert contender(name, setting).scale == Autoscale(
         policy=name, max_workers=60, slo_seconds=45, slo_quantile=0.9, target_backlog_per_worker=4
     )
+
+
+def test_a_contender_takes_settings_of_its_own_and_is_named_by_them() -> None:
+    text = "threshold:targetBacklogPerWorker=8:downWindowSeconds=120:drainTimeoutSeconds=90"
+    found = contender(text, SETTING)
+    assert (found.name, found.grace) == (text, 90)
+    assert found.scale == Autoscale(
+        policy="threshold",
+        max_workers=60,
+        slo_seconds=30,
+        target_backlog_per_worker=8,
+        down_window_seconds=120,
+        drain_timeout_seconds=90,
+    )
+    assert contender("slo:holdWhenUseless=true:sloSeconds=20", SETTING).scale == Autoscale(
+        max_workers=60, slo_seconds=20, hold_when_useless=True, target_backlog_per_worker=4
+    )
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_each_takes_the_keys_that_mean_something_to_it(name: str) -> None:
+    defaults = contender(name, SETTING)
+    fields = {field.encode_name: field.name for field in msgspec.structs.fields(Autoscale)}
+    assert KEYS.keys() == CONTENDERS.keys()
+    for key in KEYS[name]:
+        value = {"holdWhenUseless": "true", "sloQuantile": "0.75", "downThreshold": "0.25"}.get(key, "7")
+        scale = contender(f"{name}:{key}={value}", SETTING).scale
+        changed = {one for one in fields.values() if getattr(scale, one) != getattr(defaults.scale, one)}
+        assert changed == {fields[key]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("threshold:upThreshold", "'threshold:upThreshold': 'upThreshold' must look like KEY=VALUE"),
+        ("slo:=3", "'slo:=3': '=3' must look like KEY=VALUE"),
+        ("slo:", "'slo:': '' must look like KEY=VALUE"),
+        (
+            "hpa:sloSeconds=3",
+            "'sloSeconds' is no key of hpa; known are targetBacklogPerWorker, minWorkers, maxWorkers",
+        ),
+        ("slo:policy=threshold", "'policy' is no key of slo; known are sloSeconds, sloQuantile"),
+        ("slo:sloSeconds=3:sloSeconds=4", "'sloSeconds' is given twice"),
+        ("slo:sloSeconds=soon", "'slo:sloSeconds=soon': sloSeconds: Expected `float`, got 'soon'"),
+        ("threshold:upThreshold=0", "upThreshold: Expected `float` > 0.0"),
+        ("threshold:upThreshold=nan", "upThreshold: Expected `float` > 0.0"),
+        ("threshold:upThreshold=0.5", "downThreshold (0.5) must be below upThreshold (0.5)"),
+        ("slo:minWorkers=61", "minWorkers (61) must not be above maxWorkers (60)"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_would_be_right(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        contender(text, SETTING)
 
 
 @pytest.mark.parametrize(
