@@ -62,6 +62,7 @@ docs: .venv/ready ## rewrite the generated pages
 	$(BIN)/python docs/values.py
 	$(BIN)/python docs/behaviours.py
 	$(BIN)/python docs/performance.py
+	$(BIN)/python docs/simulations.py
 	$(BIN)/python monitoring/dashboards.py
 	cp monitoring/rules/*.yaml helm/celery-kit/files/rules/
 	cp monitoring/dashboards/*.json helm/celery-kit/files/dashboards/

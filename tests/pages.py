@@ -11,6 +11,8 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 NOT_RUN = re.compile(r"sh notest: \S.*")
+# needs no cluster: the contract tests run it
+SIMULATION = re.compile(r"\.venv/bin/autoscaler (?:simulate|recommend) --trace")
 NO_COMMANDS = ("yaml", "json", "python", "text", "promql", "sql")
 
 
@@ -36,5 +38,6 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path, info: str = "sh") -> list[Block]:
-    """The blocks that are run: `sh` with the page, `sh last` when all pages are through."""
-    return [block for block in blocks(page) if block.info == info]
+    """The blocks that are run on a kit: `sh` with the page, `sh last` when all pages are through."""
+    found = (block for block in blocks(page) if block.info == info)
+    return [block for block in found if not SIMULATION.match(block.text)]
