@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 # the pages for those who run the chart, in the order in which their commands are run on one kit
-PAGES = [ROOT / "docs" / f"{name}.md" for name in ("quickstart", "operations", "security", "upgrading")]
+NAMES = ("quickstart", "operations", "tuning", "security", "upgrading")
+PAGES = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )

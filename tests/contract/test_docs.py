@@ -8,8 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from celery.app import trace
+from celery.app.defaults import DEFAULT_PROCESS_LOG_FMT
 
 from autoscaler.model import Reason
+from autoscaler.simulator.loads import read_csv
 from celerykit.settings import Settings
 from docs import simulations
 from docs.values import all_keys
@@ -54,8 +57,9 @@ def test_simulations_give_what_their_pages_show_and_draw():
 @pytest.mark.parametrize("page", simulations.PAGES, ids=lambda page: page.name)
 def test_no_simulation_of_a_page_goes_unrun(page):
     text = page.read_text()
-    assert len(simulations.RUN.findall(text)) == len(SIMULATION.findall(text))
-    drawn = set(re.findall(r"--plot (\S+)$", text, re.MULTILINE))
+    runs = [found[2] for found in simulations.RUN.finditer(text)]
+    assert len(runs) == len(SIMULATION.findall(text))
+    drawn = set(re.findall(r"--plot (\S+)", "".join(runs)))
     assert drawn == set(re.findall(r"\]\(figures/(\S+)\)", text))
     assert all((simulations.FIGURES / name).stat().st_size < 100_000 for name in drawn)
 
@@ -63,6 +67,39 @@ def test_no_simulation_of_a_page_goes_unrun(page):
 def test_every_reason_is_explained():
     page = (ROOT / "docs" / "autoscaler.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {str(reason) for reason in Reason}
+
+
+def test_what_to_do_is_told_for_every_reason():
+    text = (ROOT / "docs" / "tuning.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z][^|]*) \|", text, re.MULTILINE)
+    named = [reason for row in rows for reason in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(str(reason) for reason in Reason)
+
+
+def test_a_log_of_celery_becomes_a_load(tmp_path):
+    (code,) = (block.text for block in blocks(ROOT / "docs" / "tuning.md") if "celery.log" in block.text)
+    line = {"levelname": "INFO", "processName": "MainProcess"}
+    told = [
+        ("08:22:38,500", trace.LOG_RECEIVED % {"name": "app.add", "id": "a-1"}),
+        ("08:22:38,750", trace.LOG_RECEIVED % {"name": "app.add", "id": "b-2"}),
+        (
+            "08:22:39,000",
+            trace.LOG_SUCCESS % {"name": "app.add", "id": "b-2", "runtime": 0.25, "return_value": 3},
+        ),
+        ("08:22:39,000", trace.LOG_RECEIVED % {"name": "app.add", "id": "runs-still"}),
+        (
+            "08:22:39,500",
+            trace.LOG_SUCCESS % {"name": "app.add", "id": "a-1", "runtime": 1e-5, "return_value": 3},
+        ),
+    ]
+    text = "".join(
+        f"{DEFAULT_PROCESS_LOG_FMT % (line | {'asctime': f'2026-11-29 {at}', 'message': message})}\n"
+        for at, message in told
+    )
+    (tmp_path / "celery.log").write_text(f"no line of a task\n{text}")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    load = read_csv(tmp_path / "mine.csv")
+    assert (load.arrivals, load.services) == ((0, 0.25), (1e-5, 0.25))
 
 
 def test_the_readme_names_the_ports_that_are_used():
@@ -86,7 +123,7 @@ def test_make_verbs_that_are_named_exist(page):
 
 
 def test_a_command_that_no_test_runs_says_why():
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     for block in (block for page in COMMANDS for block in blocks(page)):
         run = block.info in ("sh", "sh last")
         assert run or NOT_RUN.fullmatch(block.info) or block.info in NO_COMMANDS, block
@@ -119,7 +156,7 @@ def known_values():
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs" / "tls.md", *COMMANDS[:3]], ids=lambda p: p.name
+    "page", [ROOT / "README.md", ROOT / "docs" / "tls.md", *COMMANDS[:4]], ids=lambda p: p.name
 )
 def test_values_that_are_named_exist(page):
     known = known_values()
