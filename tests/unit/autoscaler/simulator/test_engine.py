@@ -236,7 +236,7 @@ def test_every_task_ends_once_and_every_second_of_a_worker_is_counted(
     assert all(life.created <= life.removed <= run.end for life in run.lives)
     assert all(wanted <= setting.max_workers for _, wanted in run.wanted)
     busy = sum(life.removed - min(life.ready, life.removed) for life in run.lives) * setting.concurrency
-    assert busy >= tasks.work * (1 - 1e-9)
+    assert busy >= tasks.work * (1 - 1e-9) - 1e-9  # less than the clock can tell is lost in it
 
 
 def test_waits_of_one_slot_are_those_of_queueing_theory():
