@@ -86,6 +86,12 @@ class Autoscale(_Section, frozen=True, kw_only=True):
         ),
     ] = None
     cooldown_seconds: Annotated[Seconds, Meta(description="least time between two steps down")] = 30
+    manual_hold_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="on Kubernetes, a number that somebody else sets is kept for so long; 0: not at all"
+        ),
+    ] = 300
     metric_max_age_seconds: Annotated[
         Period, Meta(description="an older sample is not believed, and the number is held")
     ] = 30

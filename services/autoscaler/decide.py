@@ -18,6 +18,8 @@ def decide(state: State, estimate: Estimate, scale: Autoscale, now: float) -> tu
     wanted = fleet.wanted
     state = watch(state, estimate, scale, now)
     number, reason, why = _number(state, estimate, wanted, scale, now)
+    if fleet.manual_seconds is not None and fleet.manual_seconds < scale.manual_hold_seconds:
+        number, reason, why = _kept(fleet, estimate, scale, (number, reason, why))
     words = f"{estimate.words}; {why}" if estimate.words else why
     action = Action.UP if number > wanted else Action.DOWN if number < wanted else Action.HOLD
     if obstacle := fleet.obstacle(action):
@@ -92,6 +94,22 @@ def _number(
         return wanted, Reason.COOLDOWN, f"the last step down is {since:g} of {scale.cooldown_seconds:g} s ago"
     reason = estimate.reason if wanted <= high else Reason.AT_MAX
     return number, reason, f"from {wanted} to {number}, the most of the last {window:g} s"
+
+
+def _kept(
+    fleet: Fleet, estimate: Estimate, scale: Autoscale, otherwise: tuple[int, Reason, str]
+) -> tuple[int, Reason, str]:
+    """Keep the number that somebody else has set, as far as the limits let it be; then none drains."""
+    low, high, there = scale.min_workers, scale.max_workers, len(fleet.workers)
+    if there < low:
+        return low, Reason.AT_MIN, f"{there} is below the minimum {low}"
+    number, reason, why = otherwise
+    if there > high:  # by the usual way, so that it is seen first whether they are needed
+        return max(number, high), reason, f"{why}; no fewer than {high}, as somebody else has set {there}"
+    ago, hold = fleet.manual_seconds or 0.0, scale.manual_hold_seconds
+    # What is wrong with the data is told before.
+    reason = estimate.reason if estimate.workers is None else Reason.MANUAL_HOLD
+    return there, reason, f"somebody else has set {there} {ago:.0f} s ago, which is kept for {hold:g} s"
 
 
 def _more(fleet: Fleet, missing: int, reason: Reason, words: str) -> Decision:

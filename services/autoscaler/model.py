@@ -33,6 +33,7 @@ class Reason(StrEnum):
     DEADBAND = "Deadband"  # the backlog is between the thresholds
     STABILIZING = "Stabilizing"  # as many were needed a moment ago, within the down window
     COOLDOWN = "Cooldown"  # the last step down was a moment ago
+    MANUAL_HOLD = "ManualHold"  # somebody else has set the number, a while ago
     RESTART_HOLD = "RestartHold"  # the autoscaler has not watched for a whole down window yet
     FALLBACK_REPLICAS = "FallbackReplicas"  # up: no metrics, but all slots are busy, as the workers say
     HOLD_STALE_METRICS = "HoldStaleMetrics"  # a series is missing, too old, or no number
@@ -117,6 +118,7 @@ class Fleet:
     unknown: str = ""  # why the workers could not be looked at; they are then those of the last look
     planned: int | None = None  # how many there would be, where what is decided is not done here
     slots: int = 1  # tasks that one worker runs at once
+    manual_seconds: float | None = None  # since somebody else set the number; None: nobody did
 
     @property
     def serving(self) -> tuple[Worker, ...]:

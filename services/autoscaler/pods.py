@@ -21,6 +21,7 @@ class Deployment:
     selector: Mapping[str, str]
     rollout: str = ""  # what is still to come of a rollout; empty: nothing
     failure: str = ""  # why pods cannot even be made, as when a quota is used up
+    template: int = 0  # tells one template of its pods from another
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def test_promise_and_thresholds_arrive_as_they_were_given(helm):
         "downThreshold": 0,
         "downWindowSeconds": 604800,
         "cooldownSeconds": 0.5,
+        "manualHoldSeconds": 0,
         "metricMaxAgeSeconds": 61,
         "drainTimeoutSeconds": 1,
     }

@@ -14,7 +14,7 @@ import pytest
 from tests.chart.render import GIVEN, Helm
 from tests.chart.test_network_policies import GIVEN_VALUES, OWN_RULES, allowed
 from tests.cluster.network import NODE_IP, POD_RANGE
-from tests.e2e.cluster import RELEASE, WORKERS, cluster_tool, eventually
+from tests.e2e.cluster import RELEASE, cluster_tool, eventually
 from tests.e2e.conftest import ON_NODE
 from tests.e2e.test_scaling import at_rest, ended, send
 from tests.e2e.watch import Watcher
@@ -159,7 +159,6 @@ def test_the_pods_talk_as_the_policies_say_and_whoever_does_not_is_noticed(kit, 
     network = policies(kit)
     eventually(lambda: at_rest(kit), 300, "one worker")
     with Watch(kit) as watch:
-        kit.kubectl("scale", f"deployment/{WORKERS}", "--replicas=2")  # for the autoscaler to drain
         accepted = send(kit, [0.1] * 8)  # more would bring workers, which stay for a minute
         eventually(lambda: ended(kit, accepted), 60, "the burst is done")
         kit.run_helm("test", RELEASE, seconds=300)

@@ -197,7 +197,16 @@ def _deployment(found: apps_v1.Deployment) -> Deployment:
         if condition.type == "ReplicaFailure" and condition.status == "True":
             failure = f"{name} cannot make a pod: {condition.message}"
     selector = dict(spec.selector.matchLabels or {})
-    return Deployment(name, meta.uid or "", meta.resourceVersion or "", replicas, selector, rollout, failure)
+    return Deployment(
+        name,
+        meta.uid or "",
+        meta.resourceVersion or "",
+        replicas,
+        selector,
+        rollout,
+        failure,
+        hash(repr(spec.template)),
+    )
 
 
 def _counts(pod: core_v1.Pod) -> bool:

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from autoscaler.actuators.cluster import ApiError, Cluster
 from autoscaler.actuators.leader import Leader
 from autoscaler.actuators.workers import Workers
 from autoscaler.config import Kubernetes, Mode, Pool
+from autoscaler.manual import Manual
 from autoscaler.model import TROUBLES, Action, Decision, Fleet
 from autoscaler.pods import Deployment, View, fleet, removable
 
@@ -52,6 +54,7 @@ class KubernetesActuator:
         self._term = 0
         self._views: dict[str, View] = {}  # by pool, at this tick
         self._scalers: Mapping[str, str] = {}
+        self._manual: dict[str, Manual] = {}  # by pool, since we began to lead
         self._told: dict[str, dict[str, float]] = {}  # by pool and pod: when it was told to drain
         self._empty: dict[str, Collection[str]] = {}  # by pool: who was drained and empty at this tick
         self._empty_before: dict[str, Collection[str]] = {}  # and at the tick before
@@ -85,7 +88,7 @@ class KubernetesActuator:
         """Read each pool's Deployment and pods, and ask each worker how it is."""
         if self._term != self._leader.terms:  # what we told before, another may have told otherwise
             self._term = self._leader.terms
-            for known in (self._told, self._empty, self._empty_before):
+            for known in (self._told, self._empty, self._empty_before, self._manual):
                 known.clear()
         names = list(self._config.deployments)
         try:
@@ -108,7 +111,15 @@ class KubernetesActuator:
         self._views[name] = view
         self._empty_before[name] = self._empty.get(name, ())
         self._empty[name] = view.empty
-        return fleet(view, time.time(), self._scalers.get(view.deployment.name, ""))
+        scaler = self._scalers.get(view.deployment.name, "")
+        return replace(fleet(view, time.time(), scaler), manual_seconds=self._manually(name, view, scaler))
+
+    def _manually(self, name: str, view: View, scaler: str) -> float | None:
+        """Tell since when the number is a person's: nobody's where we set none, or where a scaler does."""
+        if self._mode != "act" or scaler:
+            self._manual.pop(name, None)
+            return None
+        return self._manual.setdefault(name, Manual()).look(view.deployment)
 
     async def _look(self, name: str) -> View:
         """Look at one pool. The Deployment is read first: a pod that changes later makes it a newer one."""
@@ -147,7 +158,7 @@ class KubernetesActuator:
         problems = []
         try:
             if decision.start:
-                await self._grow(view, decision.start)
+                await self._grow(name, view, decision.start)
         except ActuationError as error:
             problems.append(str(error))
         problems += await self._tell(name, decision.recall, drain=False)
@@ -174,29 +185,30 @@ class KubernetesActuator:
                 self._told[name].pop(heard, None)
         return [f"{pod} does not answer to {path}" for pod in sorted(deaf)]
 
-    async def _grow(self, view: View, more: int) -> None:
-        name, replicas = view.deployment.name, view.deployment.replicas
-        current, version = await self._cluster.scale(name)
-        if current != replicas:
-            raise ActuationError(f"{name} was scaled from {replicas} to {current} meanwhile")
-        await self._set(name, replicas, replicas + more, version)
+    async def _grow(self, name: str, view: View, more: int) -> None:
+        deployment, replicas = view.deployment, view.deployment.replicas
+        current, version = await self._cluster.scale(deployment.name)
+        _same(deployment, current)
+        await self._set(name, deployment.name, replicas, replicas + more, version)
 
     async def _shrink(self, name: str, view: View, unborn: int) -> None:
         """Lower the number by the victims that may go, as seen at this tick and once more just now."""
         before = self._empty_before[name]
         found = removable(view, before, unborn)
         if isinstance(found, int) and found:
-            view = await self._look(name)
+            seen, view = view.deployment, await self._look(name)
+            _same(seen, view.deployment.replicas)
             found = removable(view, before, unborn)
         if isinstance(found, int) and found:
             deployment, replicas = view.deployment, view.deployment.replicas
-            await self._set(deployment.name, replicas, replicas - found, deployment.version)
+            await self._set(name, deployment.name, replicas, replicas - found, deployment.version)
         elif isinstance(found, str) and unborn:  # of drained ones the fleet tells
             raise ActuationError(found)
 
-    async def _set(self, name: str, old: int, new: int, version: str) -> None:
-        await self._cluster.set_scale(name, new, version)
-        logger.info("scaled", extra={"deployment": name, "from": old, "to": new})
+    async def _set(self, name: str, deployment: str, old: int, new: int, version: str) -> None:
+        self._manual[name].setting(new)
+        await self._cluster.set_scale(deployment, new, version)
+        logger.info("scaled", extra={"deployment": deployment, "from": old, "to": new})
 
     def tell(self, name: str, decision: Decision, problem: str | None) -> None:
         """Have an Event made of a change or of trouble, if there were not too many."""
@@ -221,3 +233,9 @@ class KubernetesActuator:
                 await self._cluster.event(about, f"{about.name}.{secrets.token_hex(8)}", kind, reason, words)
             except ApiError as error:
                 logger.warning("%s", error)
+
+
+def _same(seen: Deployment, replicas: int) -> None:
+    """Leave a number alone that somebody else has just set; the next look tells of it."""
+    if replicas != seen.replicas:
+        raise ActuationError(f"{seen.name} was scaled from {seen.replicas} to {replicas} meanwhile")

@@ -87,6 +87,8 @@ class FakeKubernetes:
         self.faults: dict[str, int | None] = {}
         self.token = TOKEN
         self.makes_pods = True
+        self.answers_patches = True
+        self.image = "kit:1"
         self.between: Any = None  # called before a scale is written
         self._servers: list[HTTPServer] = []
         self._names = itertools.count()
@@ -94,7 +96,8 @@ class FakeKubernetes:
     async def settle(self) -> None:
         """Do what the controllers would."""
         active = [pod for pod in self.pods.values() if not pod.terminating]
-        for pod in sorted(active, key=lambda pod: (pod.running, pod.ready))[: len(active) - self.replicas]:
+        too_many = max(0, len(active) - self.replicas)
+        for pod in sorted(active, key=lambda pod: (pod.running, pod.ready))[:too_many]:
             self.removed.append(self.pods.pop(pod.name))
         while self.makes_pods and len(self.pods) < self.replicas:
             self.add()
@@ -127,7 +130,10 @@ class FakeKubernetes:
             "spec": {
                 "replicas": self.replicas,
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "worker", "image": self.image}]},
+                },
             },
             "status": status | self.status,
         }
@@ -216,6 +222,8 @@ class _Api(RequestHandler):
         fake.replicas = patch["spec"]["replicas"]
         fake.version += 1
         await fake.settle()
+        if not fake.answers_patches:
+            await asyncio.Event().wait()
         return self.tell({"metadata": fake.meta(DEPLOYMENT), "spec": {"replicas": fake.replicas}})
 
     def post(self) -> None:

@@ -231,6 +231,47 @@ def test_a_drain_that_takes_too_long_is_recalled_past_an_obstacle() -> None:
     assert (decision.reason, decision.recall) == (Reason.RECALLED, ("d0",))
 
 
+def manual(there: int, ago: float = 10, draining: int = 0) -> Fleet:
+    return replace(fleet(there, draining), manual_seconds=ago)
+
+
+@pytest.mark.parametrize("policy", ["slo", "threshold"])
+@pytest.mark.parametrize(("backlog", "workers"), [(1000, 2), (0, 7), (30, 3)])
+def test_a_number_that_somebody_else_has_set_is_kept_for_a_while(
+    policy: str, backlog: int, workers: int
+) -> None:
+    scale = Autoscale(policy=policy, down_window_seconds=WINDOW)
+    decision, _ = step(backlog, manual(workers), scale=scale)
+    assert (decision.workers, decision.action, decision.reason) == (workers, Action.HOLD, Reason.MANUAL_HOLD)
+    assert decision.words.endswith(f"somebody else has set {workers} 10 s ago, which is kept for 300 s")
+
+
+@pytest.mark.parametrize(("ago", "hold"), [(300, 300), (0, 0)])
+def test_when_the_while_is_over_or_none_scaling_goes_on(ago: float, hold: float) -> None:
+    scale = threshold(manual_hold_seconds=hold)
+    assert step(1000, manual(2, ago), scale=scale)[0].workers == 10
+    assert step(0, manual(7, ago), scale=scale)[0].workers == 1
+
+
+def test_a_number_that_somebody_else_has_set_counts_within_the_limits() -> None:
+    decision, _ = step(1000, manual(0))
+    assert (decision.workers, decision.reason) == (1, Reason.AT_MIN)
+    decision, _ = step(0, manual(12))
+    assert (decision.workers, decision.reason) == (10, Reason.AT_MAX)
+    decision, _ = step(0, manual(12), State())
+    assert (decision.workers, decision.reason) == (12, Reason.RESTART_HOLD)
+
+
+def test_workers_that_drain_while_somebody_else_sets_the_number_are_among_those_that_were_meant() -> None:
+    decision, _ = step(0, manual(4, draining=3))
+    assert (decision.workers, set(decision.recall)) == (7, {"d0", "d1", "d2"})
+
+
+def test_what_is_wrong_with_the_data_is_told_before_a_number_that_somebody_else_has_set() -> None:
+    decision, _ = step(0, manual(7), problem=Reason.QUERY_ERROR)
+    assert (decision.workers, decision.reason) == (7, Reason.QUERY_ERROR)
+
+
 scales = st.builds(
     lambda low, extra, target, up, down, window, cooldown: threshold(
         min_workers=low,
@@ -251,6 +292,7 @@ scales = st.builds(
 )
 backlogs = st.integers(0, 3000)
 fleets = st.builds(fleet, st.integers(0, 30), st.integers(0, 5), st.sampled_from([1.0, 599.0, 601.0]))
+manual_fleets = st.builds(manual, st.integers(0, 30), st.floats(0, 299), st.integers(0, 5))
 states = st.builds(
     lambda asked, since, after_gap, stepped: State(
         tuple(sorted((NOW - ago, number) for ago, number in asked)), NOW - since, after_gap, NOW - stepped
@@ -282,7 +324,20 @@ def test_bad_data_never_shrink(
         assert (decision.workers, decision.reason) == (len(there.serving), problem)
 
 
-@given(scales, states, fleets, backlogs, st.sampled_from((None, *BAD)))
+@given(scales, states, manual_fleets, backlogs, st.sampled_from((None, *BAD)))
+def test_a_number_that_somebody_else_has_set_changes_to_the_next_limit_at_most(
+    scale: Autoscale, state: State, there: Fleet, backlog: int, problem: Reason | None
+) -> None:
+    decision, _ = step(backlog, there, state, scale, problem)
+    low, high, was = scale.min_workers, scale.max_workers, len(there.workers)
+    if low <= was <= high:
+        assert decision.workers == was
+    else:
+        assert low <= decision.workers <= max(high, was)
+        assert decision.workers >= min(high, was)
+
+
+@given(scales, states, st.one_of(fleets, manual_fleets), backlogs, st.sampled_from((None, *BAD)))
 def test_the_number_stays_within_the_limits_but_for_holds_and_what_cannot_be_drained(
     scale: Autoscale, state: State, there: Fleet, backlog: int, problem: Reason | None
 ) -> None:
@@ -293,7 +348,7 @@ def test_the_number_stays_within_the_limits_but_for_holds_and_what_cannot_be_dra
         assert decision.workers <= scale.max_workers
 
 
-@given(scales, states, fleets, backlogs, st.sampled_from((None, *BAD)))
+@given(scales, states, st.one_of(fleets, manual_fleets), backlogs, st.sampled_from((None, *BAD)))
 def test_a_decision_is_of_one_piece(
     scale: Autoscale, state: State, there: Fleet, backlog: int, problem: Reason | None
 ) -> None:

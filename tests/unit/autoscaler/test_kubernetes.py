@@ -1,6 +1,7 @@
 """Workers as pods against a played API: only drained pods go, nobody's change is undone, faults hold."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,93 @@ async def test_a_foreign_change_of_the_number_is_seen_and_not_overwritten(bench:
     bench.fake.between = None
     await bench.tick(start=1)
     assert bench.fake.replicas == 6
+
+
+async def test_a_number_that_was_set_just_before_it_falls_is_left_alone(bench: Bench) -> None:
+    names = await bench.have(5)
+    await bench.drained(names[0])
+    looks, look = [], bench.actuator._look
+
+    async def late(name: str) -> Any:
+        if looks:
+            await bench.have(8)
+        looks.append(name)
+        return await look(name)
+
+    bench.actuator._look = late  # type: ignore[method-assign]
+    with pytest.raises(ActuationError, match="was scaled from 5 to 8 meanwhile"):
+        await bench.tick()
+    assert (bench.fake.replicas, bench.fake.removed) == (8, [])
+    assert (await bench.look()).manual_seconds is not None
+
+
+async def test_a_number_that_a_person_sets_is_told_from_our_own(bench: Bench) -> None:
+    await bench.have(2)
+    assert (await bench.tick(start=1)).manual_seconds is None  # what it was before us, nobody knows
+    assert (await bench.tick()).manual_seconds is None
+    await bench.have(7)
+    since = [(await bench.tick()).manual_seconds or math.nan for _ in range(3)]
+    assert since == sorted(since)
+    assert 0 <= since[0] < since[-1] < 5
+    names = list(bench.fake.pods)
+    await bench.drained(names[0])
+    await bench.tick()
+    assert bench.fake.replicas == 6
+    assert ((await bench.look()).manual_seconds or 0) > since[-1]  # our own step begins nothing anew
+
+
+async def test_a_write_of_ours_whose_answer_was_lost_is_no_persons(bench: Bench) -> None:
+    await bench.have(2)
+    bench.actuator._cluster._timeout = 0.3
+    bench.fake.answers_patches = False
+    with pytest.raises(ActuationError, match=r"no answer in 0\.3 s"):
+        await bench.tick(start=3)
+    assert bench.fake.replicas == 5
+    assert (await bench.look()).manual_seconds is None
+
+
+async def test_a_number_that_comes_with_a_new_template_is_a_manifests_and_no_persons(bench: Bench) -> None:
+    await bench.have(2)
+    await bench.tick()
+    bench.fake.image = "kit:2"
+    await bench.have(1)
+    assert (await bench.look()).manual_seconds is None
+    bench.fake.image = "kit:3"
+    assert (await bench.look()).manual_seconds is None
+    await bench.have(4)
+    assert (await bench.look()).manual_seconds is not None
+
+
+async def test_pods_that_crash_or_are_evicted_are_nobodys_change_of_the_number(bench: Bench) -> None:
+    names = await bench.have(3)
+    await bench.tick()
+    del bench.fake.pods[names[0]]
+    assert (await bench.tick()).manual_seconds is None
+    await bench.fake.settle()
+    assert (await bench.tick()).manual_seconds is None
+
+
+async def test_what_another_autoscaler_or_scaler_has_set_is_no_persons(bench: Bench) -> None:
+    await bench.have(2)
+    await bench.tick()
+    bench.fake.hpas = [HPA]
+    await bench.have(5)
+    assert (await bench.tick()).manual_seconds is None
+    bench.fake.hpas = []
+    assert (await bench.tick()).manual_seconds is None
+    bench.actuator._leader.terms += 1  # another led meanwhile
+    await bench.have(9)
+    assert (await bench.tick()).manual_seconds is None
+
+
+@pytest.mark.parametrize("mode", ["dryRun", "advise"])
+async def test_where_no_number_is_set_none_is_a_persons(fake: FakeKubernetes, mode: Mode) -> None:
+    made = actuator(fake, mode=mode)
+    for number in (1, 4):
+        fake.replicas = number
+        await fake.settle()
+        assert (await made.fleets())["default"].manual_seconds is None
+    await closed(made)
 
 
 HPA = {
