@@ -19,6 +19,7 @@ CURVE_SECONDS = 3600.0  # that arrivals are remembered at most
 SERVICE_HALF_SECONDS = 600.0  # in which what was learned of service times loses half of its weight
 SERVICE_TASKS = 20  # that are remembered in any case
 BOOT_SECONDS = 20.0  # until one was seen
+BACK_SECONDS = 60.0  # in which workers take again what a lost broker has put back
 GAP_SECONDS = 60.0  # without a look, after which nobody knows when a worker became ready
 BOOTS = 20  # the last so many count
 BOOT_PART = 0.9  # of all boots take no longer than what is reckoned with
@@ -84,10 +85,14 @@ class Memory:
     boots: tuple[float, ...] = ()  # seconds, of the last workers that came
     coming: Mapping[str, float] = field(default_factory=dict)  # workers that are not ready yet: when created
     known: frozenset[str] | None = None  # the workers of the last look
+    ready: frozenset[str] = frozenset()  # those of them that were ready
+    lost: float = -math.inf  # when workers that were ready lost their broker, and what they had
+    had: Mapping[str, float] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     watch: Watch = field(default_factory=Watch)
     full_since: float | None = None  # while there are no metrics: when every slot began to be busy
-    ticked: float = math.nan
+    ticked: float = math.nan  # when it was last learned from
+    looked: float = math.nan  # and when there was a tick, with metrics or without
     interval: float = 0.0  # seconds between the last two ticks
 
     @property
@@ -96,6 +101,19 @@ class Memory:
         if not self.boots:
             return BOOT_SECONDS
         return sorted(self.boots)[math.ceil(BOOT_PART * len(self.boots)) - 1]
+
+
+def put_back(memory: Memory, now: float) -> Mapping[str, float]:
+    """How many tasks of each queue wait only because their workers lost the broker a moment ago.
+
+    They go back to the head of the queue, and those who come back take as many: they are as good as at work.
+    """
+    if now - memory.lost > BACK_SECONDS:
+        return {}
+    return {
+        name: max(0.0, min(memory.had.get(name, 0.0) - line.busy, line.waiting))
+        for name, line in memory.lines.items()
+    }
 
 
 def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory:
@@ -122,14 +140,16 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
     gap = now - memory.ticked  # NaN at first
     if not gap <= GAP_SECONDS:
         memory = replace(memory, known=None, coming={})
-    interval = gap if 0 < gap <= GAP_SECONDS else memory.interval
+    step = now - memory.looked
+    interval = step if 0 < step <= GAP_SECONDS else memory.interval
     return replace(
-        _watch_boots(memory, seen),
+        _watch_broker(_watch_boots(memory, seen), seen, now),
         lines=lines,
         profile=profile,
         watch=memory.watch.add(_look(lines.values(), seen.fleet, now)),
         full_since=None,
         ticked=now,
+        looked=now,
         interval=interval,
     )
 
@@ -148,7 +168,7 @@ def recall(looks: Iterable[tuple[float, Observation]], prior: float) -> Memory |
     if memory is None:
         return None
     lines = {name: replace(line, told=math.nan) for name, line in memory.lines.items()}
-    return replace(memory, lines=lines, known=None, coming={}, watch=Watch())
+    return replace(memory, lines=lines, known=None, ready=frozenset(), coming={}, watch=Watch())
 
 
 def _look(lines: Collection[Line], fleet: Fleet, now: float) -> Look:
@@ -195,6 +215,21 @@ def _sample(line: Line, waiting: float, busy: float, flow: Flow, at: float) -> L
     )
 
 
+def _watch_broker(memory: Memory, seen: Observation, now: float) -> Memory:
+    """See who was ready before and is not now; `memory` has the queues as they were before."""
+    serving = seen.fleet.serving
+    lost = [worker for worker in serving if not worker.ready and worker.name in memory.ready]
+    memory = replace(memory, ready=frozenset(worker.name for worker in serving if worker.ready))
+    if not lost:
+        return memory
+    most = float(seen.fleet.slots * len(lost))
+    had = {name: min(line.busy, most) for name, line in memory.lines.items()}
+    if now - memory.lost <= BACK_SECONDS:  # others were the first to notice
+        had = {name: max(memory.had.get(name, 0.0), busy) for name, busy in had.items()}
+        return replace(memory, had=had)
+    return replace(memory, lost=now, had=had)
+
+
 def _watch_boots(memory: Memory, seen: Observation) -> Memory:
     workers = seen.fleet.workers
     names = frozenset(worker.name for worker in workers)
@@ -204,6 +239,9 @@ def _watch_boots(memory: Memory, seen: Observation) -> Memory:
     coming = {w.name: w.started for w in workers if not w.ready and w.draining_seconds is None}
     # One that was ready before and is not now has lost its broker, and does not boot.
     again = {name for name in coming if memory.known and name in memory.known - memory.coming.keys()}
+    # Nor is it known at a first look whether one that is not young was ready before.
+    old = {name for name, created in coming.items() if seen.at - created > GAP_SECONDS}
+    again |= old if memory.known is None else set()
     coming = {name: created for name, created in coming.items() if name not in again}
     return replace(memory, boots=(*memory.boots, *boots)[-BOOTS:], coming=coming, known=names)
 

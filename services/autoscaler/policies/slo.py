@@ -26,7 +26,7 @@ from autoscaler.config import Autoscale
 from autoscaler.model import Action, Estimate, Observation, Reason, Worker
 from autoscaler.policies import learning
 from autoscaler.policies.answers import hold
-from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn
+from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn, put_back
 from autoscaler.policies.queueing import slots_for
 from autoscaler.policies.troubles import STALLED_SECONDS
 
@@ -117,7 +117,7 @@ def blind(memory: Memory | None, seen: Observation, now: float) -> tuple[Estimat
 
     When every slot has been busy for as long as a worker takes to come, there will be a quarter more of them.
     """
-    memory = memory or Memory()
+    memory = replace(memory or Memory(), looked=now)
     serving = seen.fleet.serving
     full = bool(serving) and all(one.ready and one.active >= seen.fleet.slots for one in serving)
     since = (now if memory.full_since is None else memory.full_since) if full else None
@@ -148,10 +148,11 @@ def _known(memory: Memory, seen: Observation, scale: Autoscale, now: float) -> _
     load = math.fsum(rate * line.service for rate, line in zip(rates, lines, strict=True))
     arriving = math.fsum(rates)
     service = load / arriving if arriving else max(line.service for line in lines)
+    back = put_back(memory, now)
     waiting = sorted(
         (now - age + scale.slo_seconds, tasks, tasks * line.service)
-        for line in lines
-        for age, tasks in line.ages(now)
+        for name, line in memory.lines.items()
+        for age, tasks in replace(line, waiting=line.waiting - back.get(name, 0.0)).ages(now)
     )
     boot = memory.boot
     return _Known(
@@ -162,7 +163,7 @@ def _known(memory: Memory, seen: Observation, scale: Autoscale, now: float) -> _
         math.fsum(line.rate(RECENT_SECONDS) for line in lines),
         service,
         tuple(waiting),
-        math.fsum(line.busy for line in lines),
+        math.fsum((*(line.busy for line in lines), *back.values())),
         fleet.slots,
         sum(worker.ready for worker in fleet.serving),
         # One that is late may come at any moment.

@@ -128,6 +128,16 @@ def test_a_worker_that_was_ready_and_lost_its_broker_does_not_boot() -> None:
     assert boots([there], [lost], [there]).boots == ()
 
 
+@pytest.mark.parametrize("looks", [[], [[worker("a", -900.0)]]])
+def test_whether_a_worker_that_is_not_young_boots_or_lost_its_broker_is_not_known_at_a_first_look(
+    looks: list[list[Worker]],
+) -> None:
+    memory = boots(*looks)
+    for at, ready in ((300.0, False), (305.0, True)):
+        memory = learn(memory, seen(0, 0, 0, workers=[worker("a", -900.0, ready=ready)], at=at), PRIOR, at)
+    assert memory.boots == ()
+
+
 def test_after_a_gap_nobody_knows_when_a_worker_became_ready() -> None:
     memory = boots([worker("a", ready=False)])
     later = learn(memory, seen(0, 0, 0, workers=[worker("a")], at=300.0), PRIOR, 300.0)

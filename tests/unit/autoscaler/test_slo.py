@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,13 +213,46 @@ def test_what_came_at_this_hour_the_day_before_is_there_in_time() -> None:
     assert (asked.workers or 0) >= 9
 
 
-def test_a_broker_that_puts_back_all_that_was_at_work_calls_for_no_more_workers() -> None:
+def lost(workers: int) -> Fleet:
+    return Fleet(tuple(Worker(f"w{n}", -1000.0) for n in range(workers)), slots=SLOTS)
+
+
+@pytest.mark.parametrize("promise", [30, 60, 300])
+@pytest.mark.parametrize("service", [2, 10, 60, 300])
+def test_a_broker_that_puts_back_all_that_was_at_work_calls_for_no_more_workers(
+    service: float, promise: float
+) -> None:
+    course = Course(Autoscale(max_workers=1000, slo_seconds=promise, expected_task_seconds=service))
+    rate = 40 / service
+    before = course.settle(rate, service, workers=11).workers or 0
+    ended = rate * TICK * 239
+    for there in (lost(11), lost(11), 11, 11):
+        asked = course.look(40, 0, ended, workers=there)
+        assert (asked.workers or 0) <= max(before, 11)
+    assert course.look(0, 40, ended, workers=11).workers == pytest.approx(before, abs=1)
+
+
+def test_what_nobody_takes_again_within_a_minute_waits_as_any_other() -> None:
+    course = Course(Autoscale(max_workers=1000, slo_seconds=30, expected_task_seconds=60))
+    course.settle(rate=40 / 60, service=60, workers=11)
+    asked = [course.look(40, 0, 40 / 60 * TICK * 239, workers=lost(11)).terms["plan"] for _ in range(14)]
+    assert set(asked[:12]) == {0}
+    assert asked[-1] > 0
+
+
+def test_a_burst_that_comes_as_the_broker_comes_back_is_met_all_the_same() -> None:
     course = Course()
     course.settle(rate=4, service=10, workers=11)
-    before = 4 * TICK * 239
-    lost = Fleet(tuple(Worker(f"w{n}", -1000.0) for n in range(11)), slots=SLOTS)
-    asked = course.look(40, 0, before, workers=lost)
-    assert (asked.workers or 0) <= 12
+    asked = course.look(440, 0, 4 * TICK * 239, workers=lost(11))
+    assert (asked.workers or 0) >= 22
+
+
+def test_of_one_worker_that_is_lost_no_more_is_put_back_than_it_had() -> None:
+    course = Course()
+    course.settle(rate=4, service=10, workers=11)
+    one = Fleet((Worker("w0", -1000.0), *fleet(11).workers[1:]), slots=SLOTS)
+    asked = course.look(40, 0, 4 * TICK * 239, workers=one)
+    assert asked.terms["plan"] > 0  # for 36 others, which wait for another reason
 
 
 counts = st.integers(0, 10**6)
@@ -270,7 +304,14 @@ def test_bad_data_change_nothing_that_was_learned() -> None:
     course.look(5, 3, 1)
     before = course.memory
     assert blind(course, 600, SLOTS - 1) == [None] * 120
-    assert course.memory == before
+    assert replace(course.memory, looked=before.looked) == before
+
+
+def test_after_an_outage_a_tick_is_as_long_as_before_it() -> None:
+    course = Course()
+    before = course.settle(rate=1, service=16, workers=4, ticks=10).terms["feasibleSeconds"]
+    blind(course, 50, SLOTS - 1)
+    assert course.look(0, 16, 60, workers=4).terms["feasibleSeconds"] == before
 
 
 def test_without_metrics_a_quarter_more_come_when_every_slot_is_busy_for_as_long_as_a_boot_takes() -> None:
