@@ -1,23 +1,16 @@
 """The autoscaler over two pools, on real queues, Prometheus and workers: a flood is one pool's own."""
 
 import asyncio
-import json
-import sys
 
-import msgspec
 import pytest
 
-from local.http import request
-from local.ports import HOST
-from local.process import end
-from local.run import ROOT
-from tests.integration.support import TOKEN, echoed, eventually, linked
+from tests.integration.autoscaler.real import Autoscaler
+from tests.integration.support import echoed, eventually, linked
 
 pytestmark = [pytest.mark.integration, pytest.mark.own_stores, pytest.mark.timeout(240)]
 
 FLOOD = 100  # tasks of half a second
 CALM_SECONDS = 5  # of one call, also on a slow machine; behind the flood it would be 17 at the least
-PROGRAM = "autoscaler-of-two-pools"
 
 
 @pytest.fixture
@@ -30,46 +23,19 @@ def explain(run, prometheus, vhost, broker_url, database_url):
         "downWindowSeconds": 3,
         "cooldownSeconds": 1,
     }
-    first, last = run.ports.workers
-    config = {
-        "prometheusUrl": prometheus.url,
-        "host": HOST,
-        "port": run.ports.autoscaler,
-        "tickSeconds": 1,
-        "worker": {
-            "pools": {
-                name: {"queues": [name], "vhost": vhost, "concurrency": 1, "autoscale": scale}
-                for name in ("flooded", "calm")
-            }
-        },
-        "actuator": {
-            "kind": "processes",
-            "directory": str(run.folder("two-pools")),
-            "command": [sys.executable, "-m", "worker"],
-            "host": HOST,
-            "ports": {"from": first, "to": last},
-            "logDirectory": str(run.folder("log")),
-        },
+    pools = {
+        name: {"queues": [name], "vhost": vhost, "concurrency": 1, "autoscale": scale}
+        for name in ("flooded", "calm")
     }
-    path = run.folder("config") / f"{PROGRAM}.yaml"
-    path.write_bytes(msgspec.yaml.encode(config))
-    environment = {
-        "CELERYKIT_BROKER_URL": broker_url,
-        "CELERYKIT_DATABASE_URL": database_url,
-        "CELERYKIT_DRAIN_TOKEN": TOKEN,
-        "PYTHONPATH": str(ROOT / "services"),
-    }
-    run.processes.start(PROGRAM, [sys.executable, "-m", "autoscaler", "--config", str(path)], environment)
-
-    def pools():
-        return json.loads(request("GET", f"http://{HOST}:{run.ports.autoscaler}/explain")[1])["pools"]
-
+    autoscaler = Autoscaler(run, prometheus.url, broker_url, database_url, "two-pools", pools)
+    autoscaler.start()
     try:
-        eventually(lambda: [pool["ready"] for pool in pools().values()] == [1, 1], 60, "a worker of each")
-        yield pools
+        eventually(
+            lambda: [pool["ready"] for pool in autoscaler.pools().values()] == [1, 1], 60, "a worker of each"
+        )
+        yield autoscaler.pools
     finally:
-        run.processes.stop(PROGRAM)
-        end(run.processes.orphans(), 10)  # its workers, which outlive it
+        autoscaler.close()
 
 
 async def test_a_flood_makes_its_own_pool_grow_and_neither_grows_nor_delays_the_other(
