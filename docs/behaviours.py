@@ -21,7 +21,11 @@ Each row is a promise, with the tests that prove it and, where something is left
 and `cluster` tests run them on a Kubernetes. This page is made by `make docs`, from `tests/behaviours.yaml`
 and the tests' own marks.
 """
-HEADINGS = {"C": "Behaviours of the chart", "S": "Controls of security"}
+HEADINGS = {
+    "C": "Behaviours of the chart",
+    "S": "Controls of security",
+    "F": "What the autoscaler does when things fail",
+}
 
 
 class Row(NamedTuple):

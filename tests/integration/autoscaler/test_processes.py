@@ -224,6 +224,7 @@ async def test_a_taken_port_is_passed_over_and_too_few_are_an_error(place: Place
     assert sorted(record["port"] for record in place.records().values()) == list(range(first + 1, first + 6))
 
 
+@pytest.mark.behaviour("F14")
 async def test_two_autoscalers_do_not_share_a_directory(place: Place) -> None:
     place.actuator()
     with pytest.raises(ActuationError, match="another autoscaler"):

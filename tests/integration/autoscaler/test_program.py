@@ -132,6 +132,7 @@ async def test_the_end_of_prometheus_changes_nothing(program: Program, fake: Fak
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.behaviour("F9")
 async def test_workers_outlive_the_autoscaler_and_the_next_one_has_them(
     program: Program, place: Place, fake: FakePrometheus, number: signal.Signals
 ) -> None:

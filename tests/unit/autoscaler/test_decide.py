@@ -131,6 +131,7 @@ def test_down_steps_are_a_cooldown_apart() -> None:
     assert step(0, 3, state, threshold(down_window_seconds=10), now=NOW + 30)[0].workers == 1
 
 
+@pytest.mark.behaviour("F9")
 def test_a_restart_holds_down_until_the_window_is_filled_and_lets_up_through() -> None:
     state = State()
     for second in range(0, 60, 5):
@@ -237,6 +238,7 @@ def manual(there: int, ago: float = 10, draining: int = 0) -> Fleet:
 
 @pytest.mark.parametrize("policy", ["slo", "threshold"])
 @pytest.mark.parametrize(("backlog", "workers"), [(1000, 2), (0, 7), (30, 3)])
+@pytest.mark.behaviour("F10")
 def test_a_number_that_somebody_else_has_set_is_kept_for_a_while(
     policy: str, backlog: int, workers: int
 ) -> None:
@@ -247,12 +249,14 @@ def test_a_number_that_somebody_else_has_set_is_kept_for_a_while(
 
 
 @pytest.mark.parametrize(("ago", "hold"), [(300, 300), (0, 0)])
+@pytest.mark.behaviour("F10")
 def test_when_the_while_is_over_or_none_scaling_goes_on(ago: float, hold: float) -> None:
     scale = threshold(manual_hold_seconds=hold)
     assert step(1000, manual(2, ago), scale=scale)[0].workers == 10
     assert step(0, manual(7, ago), scale=scale)[0].workers == 1
 
 
+@pytest.mark.behaviour("F10")
 def test_a_number_that_somebody_else_has_set_counts_within_the_limits() -> None:
     decision, _ = step(1000, manual(0))
     assert (decision.workers, decision.reason) == (1, Reason.AT_MIN)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tornado.web import HTTPError
 
 from autoscaler.actuators import ActuationError
 from autoscaler.actuators.kubernetes import KubernetesActuator
@@ -242,6 +243,7 @@ async def test_a_rollout_keeps_the_number_and_drains_nobody_more(
     assert fleet.obstacle(Action.UP) is None
 
 
+@pytest.mark.behaviour("F12")
 async def test_a_foreign_change_of_the_number_is_seen_and_not_overwritten(bench: Bench) -> None:
     await bench.have(2)
     fleet = await bench.look()
@@ -257,6 +259,7 @@ async def test_a_foreign_change_of_the_number_is_seen_and_not_overwritten(bench:
     assert bench.fake.replicas == 6
 
 
+@pytest.mark.behaviour("F12")
 async def test_a_number_that_was_set_just_before_it_falls_is_left_alone(bench: Bench) -> None:
     names = await bench.have(5)
     await bench.drained(names[0])
@@ -275,6 +278,7 @@ async def test_a_number_that_was_set_just_before_it_falls_is_left_alone(bench: B
     assert (await bench.look()).manual_seconds is not None
 
 
+@pytest.mark.behaviour("F10")
 async def test_a_number_that_a_person_sets_is_told_from_our_own(bench: Bench) -> None:
     await bench.have(2)
     assert (await bench.tick(start=1)).manual_seconds is None  # what it was before us, nobody knows
@@ -312,6 +316,7 @@ async def test_a_number_that_comes_with_a_new_template_is_a_manifests_and_no_per
     assert (await bench.look()).manual_seconds is not None
 
 
+@pytest.mark.behaviour("F16")
 async def test_pods_that_crash_or_are_evicted_are_nobodys_change_of_the_number(bench: Bench) -> None:
     names = await bench.have(3)
     await bench.tick()
@@ -358,6 +363,7 @@ SCALED = {"metadata": {"name": "keda"}, "spec": {"scaleTargetRef": {"name": DEPL
         ("scaled_objects", [SCALED], "ScaledObject keda scales kit-worker-default too"),
     ],
 )
+@pytest.mark.behaviour("F11")
 async def test_a_deployment_that_something_else_scales_is_left_alone_until_that_is_gone(
     bench: Bench, kind: str, objects: list[Any], words: str
 ) -> None:
@@ -396,6 +402,7 @@ async def test_scalers_of_other_deployments_and_a_cluster_without_keda_are_fine(
         ("/pods", None, "cannot list pods: no answer in 0.3 s"),
     ],
 )
+@pytest.mark.behaviour("F13")
 async def test_a_fault_of_the_api_is_told_in_words_and_the_next_look_is_good(
     bench: Bench, where: str, code: int | None, words: str
 ) -> None:
@@ -405,6 +412,29 @@ async def test_a_fault_of_the_api_is_told_in_words_and_the_next_look_is_good(
     assert words in (await bench.look()).unknown
     bench.fake.faults = {}
     assert len((await bench.look()).serving) == 1
+
+
+@pytest.mark.parametrize("code", [403, 409, 429, 500, 503])
+@pytest.mark.behaviour("F13")
+async def test_a_number_that_the_api_does_not_take_is_told_and_tried_once_a_tick(
+    bench: Bench, code: int
+) -> None:
+    await bench.have(1)
+    tries = []
+
+    def refuse() -> None:
+        tries.append(code)
+        raise HTTPError(code)
+
+    bench.fake.between = refuse
+    for number in range(1, 4):
+        with pytest.raises(ActuationError, match=f"cannot scale {DEPLOYMENT}: .*{code}"):
+            await bench.tick(start=2)
+        assert len(tries) == number
+    bench.fake.between = None
+    await bench.tick(start=2)
+    assert bench.fake.replicas == 3
+    assert (await bench.look()).manual_seconds is None
 
 
 async def test_a_cluster_that_is_gone_is_told_in_words(fake: FakeKubernetes, tmp_path: Path) -> None:
@@ -423,6 +453,7 @@ async def test_a_token_that_was_replaced_is_read_anew(bench: Bench, tmp_path: Pa
     assert (await bench.look()).unknown == ""
 
 
+@pytest.mark.behaviour("F7")
 async def test_pods_that_find_no_room_are_told_and_after_a_while_no_more_are_asked_for(bench: Bench) -> None:
     await bench.have(1)
     unschedulable = [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient cpu"}]
@@ -434,6 +465,7 @@ async def test_pods_that_find_no_room_are_told_and_after_a_while_no_more_are_ask
     assert obstacle.words.endswith("0/1 nodes: Insufficient cpu")
 
 
+@pytest.mark.behaviour("F7")
 async def test_no_room_in_a_quota_is_told(bench: Bench) -> None:
     await bench.have(1)
     bench.fake.status = {
@@ -504,6 +536,7 @@ async def test_advice_is_given_to_whoever_scales_the_deployment(
     await closed(made)
 
 
+@pytest.mark.behaviour("F13")
 async def test_calls_that_fail_are_counted_by_verb_and_code_and_a_missing_kind_is_no_failure(
     fake: FakeKubernetes,
 ) -> None:
@@ -534,6 +567,7 @@ async def test_events_are_few_though_decisions_flap(bench: Bench) -> None:
     assert bench.actuator._events.empty()
 
 
+@pytest.mark.behaviour("F14")
 async def test_no_more_is_done_once_the_lease_is_not_ours(bench: Bench) -> None:
     await bench.have(1)
     await bench.look()

@@ -59,6 +59,7 @@ async def test_the_first_leads_and_the_second_follows(fake: FakeKubernetes, cand
     )
 
 
+@pytest.mark.behaviour("F14")
 async def test_a_dead_leader_is_followed_once_its_lease_stood_still_for_its_time(
     fake: FakeKubernetes, candidate: Candidate, clock: Clock
 ) -> None:
@@ -87,6 +88,7 @@ async def test_a_renewed_lease_is_not_taken(candidate: Candidate, clock: Clock) 
         assert (first.leading, second.leading) == (True, False)
 
 
+@pytest.mark.behaviour("F14")
 async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
     fake: FakeKubernetes, candidate: Candidate, clock: Clock
 ) -> None:
@@ -105,6 +107,7 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
     assert ACT_SECONDS < LEASE_SECONDS
 
 
+@pytest.mark.behaviour("F14")
 async def test_of_two_that_take_it_at_once_one_gets_it(
     fake: FakeKubernetes, cluster: Cluster, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -435,6 +435,7 @@ async def test_on_kubernetes_the_number_bears_its_deployment_and_no_other_metric
     assert bench.metric("current_replicas", scale_target="default") is not None
 
 
+@pytest.mark.behaviour("F13")
 async def test_workers_that_cannot_be_seen_hold_what_was_seen_last_and_say_why(
     bench: Bench, get: Any
 ) -> None:

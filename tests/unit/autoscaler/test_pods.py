@@ -180,6 +180,7 @@ ROOMLESS = {"ready": False, "running": False, "trouble": NO_ROOM}
         pytest.param((NOW - 1, 0), {Action.HOLD}, id="not the newest"),
     ],
 )
+@pytest.mark.behaviour("F7")
 def test_no_more_are_asked_for_while_the_newest_pod_does_not_come_up(
     created: tuple[float, float], expected: set[Action]
 ) -> None:

@@ -95,6 +95,7 @@ async def test_a_sample_that_is_no_count_holds(
     assert f"'default' ready is {number}" in seen.detail
 
 
+@pytest.mark.behaviour("F2")
 async def test_missing_series_hold(fake: FakePrometheus, prometheus: Prometheus) -> None:
     fake.answers(("ready", "/", "default", [(NOW, "3")]))
     seen = await look(prometheus)
@@ -105,6 +106,7 @@ async def test_missing_series_hold(fake: FakePrometheus, prometheus: Prometheus)
     assert (await look(prometheus)).problem is STALE
 
 
+@pytest.mark.behaviour("F4")
 async def test_a_missing_queue_of_several_holds_the_whole_pool(
     fake: FakePrometheus, prometheus: Prometheus
 ) -> None:
@@ -171,6 +173,7 @@ GOOD = {"status": "success", "data": {"resultType": "matrix", "result": []}}
         (200, None, "does not answer"),
     ],
 )
+@pytest.mark.behaviour("F1")
 async def test_an_answer_that_is_none_is_a_query_error(
     fake: FakePrometheus, prometheus: Prometheus, status: int, body: bytes | None, said: str
 ) -> None:
@@ -188,6 +191,7 @@ async def test_a_redirect_is_not_followed(fake: FakePrometheus, prometheus: Prom
         assert other.queries == []
 
 
+@pytest.mark.behaviour("F1")
 async def test_a_refused_connection_is_a_query_error(unused_tcp_port: int) -> None:
     prometheus = Prometheus(f"http://127.0.0.1:{unused_tcp_port}", 0.5)
     seen = await look(prometheus)

@@ -137,6 +137,7 @@ def test_long_tasks_are_followed_by_what_is_at_work() -> None:
     assert 54 <= asked.terms["keep"] <= 58  # Erlang's C alone calls for 61
 
 
+@pytest.mark.behaviour("F8")
 def test_a_promise_that_no_boot_can_keep_is_said_with_the_one_that_could() -> None:
     course = Course(Autoscale(slo_seconds=10, max_workers=1000))
     asked = course.settle(rate=0.4, service=10, workers=2)
@@ -176,6 +177,7 @@ def test_each_queue_has_a_service_time_of_its_own() -> None:
     assert slow.terms["plan"] > 0
 
 
+@pytest.mark.behaviour("F5")
 def test_stalled_consumers_call_for_no_more_of_them() -> None:
     course = Course()
     for _ in range(10):
@@ -192,6 +194,7 @@ def useless(scale: Autoscale) -> Estimate:
     return asked
 
 
+@pytest.mark.behaviour("F6")
 def test_workers_that_end_no_more_tasks_are_told_and_held_only_if_asked_to() -> None:
     told = useless(Autoscale(max_workers=1000))
     assert (told.reason, told.action) == (Reason.EFFICACY_LIMITED, Action.UP)
@@ -219,6 +222,7 @@ def lost(workers: int) -> Fleet:
 
 @pytest.mark.parametrize("promise", [30, 60, 300])
 @pytest.mark.parametrize("service", [2, 10, 60, 300])
+@pytest.mark.behaviour("F15")
 def test_a_broker_that_puts_back_all_that_was_at_work_calls_for_no_more_workers(
     service: float, promise: float
 ) -> None:
@@ -314,6 +318,7 @@ def test_after_an_outage_a_tick_is_as_long_as_before_it() -> None:
     assert course.look(0, 16, 60, workers=4).terms["feasibleSeconds"] == before
 
 
+@pytest.mark.behaviour("F3")
 def test_without_metrics_a_quarter_more_come_when_every_slot_is_busy_for_as_long_as_a_boot_takes() -> None:
     course = Course()
     course.settle(rate=1, service=16, workers=4, ticks=10)

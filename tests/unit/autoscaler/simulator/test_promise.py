@@ -53,6 +53,7 @@ def late(run: Run, tasks: Load, setting: Setting, since: float = 0.0) -> float:
 
 
 @pytest.mark.parametrize("name", ["mix", "wave", "long"])
+@pytest.mark.behaviour("F1")
 def test_in_ten_minutes_without_prometheus_nobody_goes_and_the_promise_is_kept(name: str) -> None:
     outage = Outage(1800, 2400)
     setting = replace(COMMON[name][1], faults=(outage,))
