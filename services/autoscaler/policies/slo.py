@@ -82,6 +82,8 @@ def estimate(
     )
     if not possible:
         words += f"; {scale.slo_seconds:g} s cannot be promised, {known.reaction:.3g} s could"
+    if workers > scale.max_workers:
+        words += f"; {_at_most(known, scale)}"
     terms = {
         "keep": keep,
         "plan": plan,
@@ -132,6 +134,14 @@ def blind(memory: Memory | None, seen: Observation, now: float) -> tuple[Estimat
 def recall(looks: Iterable[tuple[float, Observation]], scale: Autoscale) -> Memory | None:
     """Learn from what was, without workers, at moments of the steady clock; None if nothing is known."""
     return learning.recall(looks, scale.expected_task_seconds)
+
+
+def _at_most(known: _Known, scale: Autoscale) -> str:
+    """What can be kept with as many workers as are allowed."""
+    slots = scale.max_workers * known.slots
+    seconds = math.fsum(work for _, _, work in known.waiting) / slots
+    longer = ", and ever longer" if known.load >= slots else ""
+    return f"with {scale.max_workers} of them what comes now starts in about {seconds:.3g} s{longer}"
 
 
 def _direction(workers: int, wanted: int, keep: float, plan: float, cap: float) -> tuple[Action, Reason]:

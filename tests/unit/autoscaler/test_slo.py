@@ -146,6 +146,14 @@ def test_a_promise_that_no_boot_can_keep_is_said_with_the_one_that_could() -> No
     assert "10 s cannot be promised, 30 s could" in asked.words
 
 
+def test_with_too_few_workers_allowed_it_is_said_what_they_can_keep() -> None:
+    course = Course(Autoscale(slo_seconds=60, max_workers=2, expected_task_seconds=6))
+    course.look(0)
+    asked = course.look(400)
+    assert "with 2 of them what comes now starts in about 300 s" in asked.words  # 400 x 6 s on 8 slots
+    assert course.decide(asked).workers == 2
+
+
 def test_the_window_down_follows_from_the_boot_and_the_slack_of_the_promise() -> None:
     def window(promise: float, boot: float) -> float:
         course = Course(Autoscale(slo_seconds=promise))
