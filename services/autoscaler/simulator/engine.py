@@ -19,7 +19,7 @@ from autoscaler.simulator.setting import Setting
 PATIENCE = 2 * 86400.0  # seconds after the last arrival, beside all of the work: then nothing will end
 
 # What happens at one and the same moment, happens in this order.
-FINISH, READY, ARRIVAL, KILL, FAULT, SAMPLE, SEEN, TICK = range(8)
+FINISH, READY, ARRIVAL, KILL, FAULT, COUNT, SAMPLE, SEEN, TICK = range(9)
 
 
 class NeverEnds(RuntimeError):
@@ -63,7 +63,7 @@ class _Worker:
     """A worker as the broker and the cluster see it."""
 
     __slots__ = (
-        "created", "draining", "empty", "held", "listed", "name", "number", "ready", "running", "stopping",
+        "created", "draining", "heard", "held", "listed", "name", "number", "ready", "running", "stopping",
         "taken", "uid",
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ class _Worker:
         self.number, self.name, self.created, self.uid = number, f"w{number}", created, uid
         self.ready = math.inf
         self.draining: float | None = None  # since when it takes no more tasks
-        self.empty = False  # and was seen so at the last tick
+        self.heard: float | None = None  # when it was told so and could hear it
         self.stopping = False  # told to end: it is none any more for whoever counts
         self.running: dict[int, None] = {}  # tasks, in the order of their start
         self.held: deque[int] = deque()  # taken, and no slot was free
@@ -103,6 +103,33 @@ class _Sample:
     oldest: float
 
 
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """When scrapes, ticks and counts begin: they know nothing of each other, nor of the load."""
+
+    scrape: float
+    tick: float
+    statistics: float
+
+
+def phases(contender: Contender, setting: Setting) -> Phases:
+    """Draw them by the seed."""
+    dice = random.Random(f"{setting.seed} phases")
+    return Phases(
+        dice.uniform(0, setting.scrape),
+        dice.uniform(0, contender.period),
+        dice.uniform(0, setting.statistics),
+    )
+
+
+def rank(ready: float, uid: float) -> tuple[bool, int, float]:
+    """Order as ReplicaSets do: not ready, then ready for less time by powers of two, then by chance.
+
+    `ready` are the seconds for which it is; below 0: it is not yet.
+    """
+    return (False, 0, uid) if ready < 0 else (True, int(math.log2(max(1.0, ready))), uid)
+
+
 def simulate(load: Load, contender: Contender, setting: Setting) -> Run:
     """Replay a load under a policy until its last task has ended.
 
@@ -130,6 +157,7 @@ class _Simulation:
         self.dice = random.Random(f"{setting.seed} workers")
         self.numbers, self.order = count(), count()
         self.events: list[tuple[float, int, int, Any]] = []
+        self.counted = self._count_now()
         self.sample: _Sample | None = None
         self.state = State()
         self.backlog: list[tuple[float, int]] = []
@@ -143,10 +171,11 @@ class _Simulation:
             worker = self._create()
             worker.ready = 0.0
             self._listen(worker)
-        # Scrapes and ticks know nothing of each other, nor of the load.
-        phase = random.Random(f"{setting.seed} phases")
-        self._at(phase.uniform(0, setting.scrape), SAMPLE, None)
-        self._at(phase.uniform(0, self.contender.period), TICK, None)
+        first = phases(self.contender, setting)
+        self._at(first.scrape, SAMPLE, None)
+        self._at(first.tick, TICK, None)
+        if setting.statistics:
+            self._at(first.statistics, COUNT, None)
         for fault in setting.faults:
             if isinstance(fault, (Crash, Restart)):
                 self._at(fault.at, FAULT, fault)
@@ -155,6 +184,7 @@ class _Simulation:
             READY: self._boot,
             KILL: self._kill,
             FAULT: self._fault,
+            COUNT: self._count,
             SAMPLE: self._sample,
             SEEN: self._see,
             TICK: self._tick,
@@ -241,7 +271,7 @@ class _Simulation:
         for begin, end, factor in self.slow:
             if begin <= self.now < end:
                 service *= factor
-        self._at(self.now + service, FINISH, (worker, task))
+        self._at(self.now + service + self.setting.overhead, FINISH, (worker, task))
 
     def _finish(self, subject: tuple[_Worker, int]) -> None:
         worker, task = subject
@@ -289,7 +319,7 @@ class _Simulation:
 
     def _take_no_more(self, worker: _Worker) -> None:
         """Stop consuming, and give back what no slot has begun with."""
-        worker.draining, worker.empty = self.now, False
+        worker.draining = self.now
         tasks = list(worker.held)
         worker.held.clear()
         self._return(worker, tasks)
@@ -338,18 +368,30 @@ class _Simulation:
         faults = self.setting.faults
         return any(isinstance(fault, kind) and fault.begin <= self.now < fault.end for fault in faults)
 
+    def _count(self, _: None) -> None:
+        """The broker looks at its queues, and says the same until it does so again."""
+        self.counted = self._count_now()
+        self._at(self.now + self.setting.statistics, COUNT, None)
+
+    def _count_now(self) -> _Sample:
+        queues = self.queues
+        heads = [self.load.arrivals[queue.ready[0]] for queue in queues if queue.ready]
+        return _Sample(
+            self.now,
+            tuple(len(queue.ready) for queue in queues),
+            tuple(queue.unacknowledged for queue in queues),
+            tuple(queue.arrived for queue in queues),
+            tuple(queue.ended for queue in queues),
+            self.now - min(heads) if heads else 0.0,
+        )
+
     def _sample(self, _: None) -> None:
         """What the broker says of its queues; Prometheus has it after the delay, as of then."""
-        queues = self.queues
-        ready = tuple(len(queue.ready) for queue in queues)
-        unacknowledged = tuple(queue.unacknowledged for queue in queues)
-        self.backlog.append((self.now, sum(ready) + sum(unacknowledged)))
-        heads = [self.load.arrivals[queue.ready[0]] for queue in queues if queue.ready]
-        oldest = self.now - min(heads) if heads else 0.0
-        delay = self.setting.metric_delay
+        current = self._count_now()
+        self.backlog.append((self.now, sum(current.ready) + sum(current.unacknowledged)))
         if not self._suffers(Stale):
-            arrived, ended = tuple(queue.arrived for queue in queues), tuple(queue.ended for queue in queues)
-            sample = _Sample(self.now + delay, ready, unacknowledged, arrived, ended, oldest)
+            told = self.counted if self.setting.statistics else current
+            sample = replace(told, at=self.now + self.setting.metric_delay)
             self._at(sample.at, SEEN, sample)
         self._at(self.now + self.setting.scrape, SAMPLE, None)
 
@@ -406,33 +448,30 @@ class _Simulation:
         self._at(self.now + self.contender.period, TICK, None)
 
     def _act(self, decision: Decision) -> None:
-        """Do as our actuators do: what drains is ended once it was found empty at two ticks."""
+        """Do as our actuators do: what drains is ended at the first tick at which it is found empty.
+
+        Not at that at which it was told; one that boots is told when it has.
+        """
         for name in decision.recall:
             worker = self.workers[name]
-            worker.draining = None
+            worker.draining = worker.heard = None
             if worker.ready <= self.now:
                 self._listen(worker)
         for name in decision.drain:
             self._take_no_more(self.workers[name])
         self._begin(decision.start)
         for worker in list(self.workers.values()):
-            if worker.draining is None:
+            if worker.draining is None or worker.ready > self.now:
                 continue
-            empty = not worker.running
-            if empty and (worker.empty or worker.ready > self.now) and worker.draining < self.now:
+            if worker.heard is None:
+                worker.heard = self.now
+            elif not worker.running:
                 self._remove(worker)
-            worker.empty = empty
 
     def _set(self, more: int) -> None:
         """Set the number, and leave it to the ReplicaSet to pick who goes."""
         self._begin(max(0, more))
         if more < 0:
             there = [worker for worker in self.workers.values() if not worker.stopping]
-            for worker in sorted(there, key=self._rank)[:-more]:
+            for worker in sorted(there, key=lambda one: rank(self.now - one.ready, one.uid))[:-more]:
                 self._stop(worker)
-
-    def _rank(self, worker: _Worker) -> tuple[bool, int, float]:
-        """Order as ReplicaSets do: not ready, then ready for less time by powers of two, then by chance."""
-        if worker.ready > self.now:
-            return False, 0, worker.uid
-        return True, int(math.log2(max(1.0, self.now - worker.ready))), worker.uid

@@ -21,7 +21,9 @@ class Setting:
     quantile: float = 0.95
     concurrency: int
     boot: float  # from the creation of a worker to its first task
+    overhead: float = 0.0  # for which a slot is taken by each task beside what the task takes
     scrape: float = 5.0  # between two samples of the queues
+    statistics: float = 0.0  # between two counts of the broker, which it tells until the next; 0: anew
     tick: float = 5.0  # between two decisions of ours; the ports have their sources' periods
     min_workers: int = 1
     max_workers: int = 60
@@ -34,7 +36,7 @@ class Setting:
     def __post_init__(self) -> None:
         for name in ("slo", "scrape", "tick"):
             _check(name, getattr(self, name), getattr(self, name) > 0, "must be seconds above 0")
-        for name in ("boot", "metric_delay"):
+        for name in ("boot", "overhead", "statistics", "metric_delay"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "must be seconds, 0 or more")
         for name in ("concurrency", "max_workers", "prefetch"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "must be 1 or more")

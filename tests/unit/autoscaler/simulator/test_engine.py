@@ -9,7 +9,7 @@ from autoscaler.model import Estimate
 from autoscaler.policies.answers import towards
 from autoscaler.simulator import faults
 from autoscaler.simulator.contenders import CONTENDERS, Contender, contender
-from autoscaler.simulator.engine import NeverEnds, simulate
+from autoscaler.simulator.engine import NeverEnds, phases, rank, simulate
 from autoscaler.simulator.loads import Load
 from autoscaler.simulator.setting import Setting
 
@@ -52,6 +52,12 @@ def test_slots_of_one_worker_work_side_by_side():
     assert run.starts == (0, 1, 10)
 
 
+def test_a_slot_is_taken_by_each_task_for_longer_than_the_task_takes():
+    run = simulate(load((0, 10), (1, 5)), always(1), replace(SETTING, overhead=0.5))
+    assert run.starts == (0, 10.5)
+    assert run.ends == (10.5, 16)
+
+
 def test_a_new_worker_takes_its_first_task_when_it_has_booted():
     run = simulate(load((0, 1000), (1, 10)), always(2), SETTING)
     created = run.lives[1].created
@@ -92,7 +98,22 @@ def test_a_worker_that_drains_takes_no_more_and_goes_when_it_is_empty():
     assert run.interrupted == 0
     assert run.starts[2:] == (50, 55)  # one after the other, by the one that stayed
     gone = min(life.removed for life in run.lives)
-    assert 50 < gone <= 60  # it was found empty at two ticks
+    assert 50 < gone <= 55  # at the next tick, long after that at which it was told
+
+
+def test_an_empty_worker_goes_at_the_tick_after_that_at_which_it_is_told_to_drain():
+    setting = replace(SETTING, min_workers=2)
+    run = simulate(load((0, 100)), scripted(lambda now: 1, low=1), setting)
+    told = run.wanted[1][0]
+    assert min(life.removed for life in run.lives) == told + 5
+
+
+def test_a_worker_that_boots_is_told_to_drain_when_it_has():
+    course = scripted(lambda now: 2 if now < 5 else 1, low=1)
+    run = simulate(load((0, 100), (1, 100)), course, replace(SETTING, concurrency=2))
+    booted = run.lives[1]
+    assert booted.created < 5
+    assert booted.ready + 5 <= booted.removed < booted.ready + 10
 
 
 def test_a_draining_worker_that_is_wanted_again_is_recalled_and_none_boots():
@@ -187,6 +208,30 @@ def test_a_sample_is_seen_after_its_delay_and_not_before():
     soon = simulate(tasks, contender("threshold", SETTING), SETTING)
     late = replace(SETTING, metric_delay=40)
     assert simulate(tasks, contender("threshold", late), late).wanted[1][0] >= soon.wanted[1][0] + 35
+
+
+def test_what_the_broker_counted_is_what_it_says_until_it_counts_again():
+    tasks = load(*((60.0, 5) for _ in range(50)))
+    counting = replace(SETTING, statistics=40)
+    one = contender("threshold", counting)
+    counted = phases(one, counting).statistics
+    while counted <= 60:
+        counted += 40
+    seen, _ = simulate(tasks, one, counting).wanted[1]
+    assert counted <= seen <= counted + SETTING.scrape + SETTING.tick
+
+
+def test_the_seed_alone_draws_the_phases_each_within_its_period():
+    counting = replace(SETTING, statistics=5)
+    for seed in range(20):
+        drawn = phases(always(1), replace(counting, seed=seed))
+        assert max(drawn.scrape, drawn.tick, drawn.statistics) < 5
+        assert phases(always(1), replace(counting, seed=seed, boot=1)) == drawn
+
+
+def test_a_replicaset_takes_who_is_not_ready_then_who_is_so_for_the_shortest_time_then_by_chance():
+    workers = {"boots": (-1, 0.9), "new": (1, 0.8), "old": (300, 0.1), "as old": (500, 0.05)}
+    assert sorted(workers, key=lambda name: rank(*workers[name])) == ["boots", "new", "as old", "old"]
 
 
 def test_a_policy_that_leaves_tasks_alone_for_ever_is_told_of():
