@@ -63,8 +63,8 @@ class _Worker:
     """A worker as the broker and the cluster see it."""
 
     __slots__ = (
-        "created", "draining", "heard", "held", "listed", "name", "number", "ready", "running", "stopping",
-        "taken", "uid",
+        "created", "draining", "empty", "heard", "held", "listed", "name", "number", "ready", "running",
+        "stopping", "taken", "uid",
     )  # fmt: skip
 
     def __init__(self, number: int, created: float, queues: int, uid: float) -> None:
@@ -72,6 +72,7 @@ class _Worker:
         self.ready = math.inf
         self.draining: float | None = None  # since when it takes no more tasks
         self.heard: float | None = None  # when it was told so and could hear it
+        self.empty = False  # and was found so at the last tick
         self.stopping = False  # told to end: it is none any more for whoever counts
         self.running: dict[int, None] = {}  # tasks, in the order of their start
         self.held: deque[int] = deque()  # taken, and no slot was free
@@ -448,10 +449,7 @@ class _Simulation:
         self._at(self.now + self.contender.period, TICK, None)
 
     def _act(self, decision: Decision) -> None:
-        """Do as our actuators do: what drains is ended at the first tick at which it is found empty.
-
-        Not at that at which it was told; one that boots is told when it has.
-        """
+        """Do as our actuators do; a worker that boots is told to drain when it has."""
         for name in decision.recall:
             worker = self.workers[name]
             worker.draining = worker.heard = None
@@ -460,13 +458,23 @@ class _Simulation:
         for name in decision.drain:
             self._take_no_more(self.workers[name])
         self._begin(decision.start)
-        for worker in list(self.workers.values()):
-            if worker.draining is None or worker.ready > self.now:
-                continue
-            if worker.heard is None:
-                worker.heard = self.now
-            elif not worker.running:
-                self._remove(worker)
+        drained = [worker for worker in self.workers.values() if worker.draining is not None]
+        empty = [worker for worker in drained if self._found_empty(worker)]
+        if self.setting.removal == "together":
+            all_were = len(empty) == len(drained) and all(worker.empty for worker in empty)
+            for worker in self.workers.values():
+                worker.empty = worker in empty
+            if not all_were or decision.start:
+                return
+        for worker in empty:
+            self._remove(worker)
+
+    def _found_empty(self, worker: _Worker) -> bool:
+        """Tell whether one that was told to drain at an earlier tick has no tasks; tell it, if it was not."""
+        if worker.heard is None:
+            worker.heard = self.now if worker.ready <= self.now else None
+            return False
+        return not worker.running
 
     def _set(self, more: int) -> None:
         """Set the number, and leave it to the ReplicaSet to pick who goes."""
