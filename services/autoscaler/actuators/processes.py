@@ -145,7 +145,8 @@ class ProcessActuator:
         answer = await self._workers.tell(record.name, self._config.host, record.port, "/drain")
         if answer is None:
             return f"{record.name} does not answer to /drain"
-        # Empty twice, a tick apart: a task that was on its way when it stopped consuming shows by then.
+        # Told at an earlier tick and empty at this one: a task that was on its way when it stopped consuming
+        # shows by then.
         if answer.drained and before and before.drained and not _ended(record):
             self._mark(record, "stopping", record.draining_since)
             _terminate(record)
