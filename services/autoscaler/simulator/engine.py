@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import accumulate, count
+from itertools import accumulate, count, cycle
 from typing import Any
 
 from autoscaler.decide import decide
@@ -156,6 +156,7 @@ class _Simulation:
         self.workers: dict[str, _Worker] = {}
         self.lives: dict[int, Life] = {}
         self.dice = random.Random(f"{setting.seed} workers")
+        self.boots = cycle(setting.boots or (setting.boot,))
         self.numbers, self.order = count(), count()
         self.events: list[tuple[float, int, int, Any]] = []
         self.counted = self._count_now()
@@ -311,7 +312,7 @@ class _Simulation:
 
     def _begin(self, workers: int) -> None:
         for _ in range(workers):
-            self._at(self.now + self.setting.boot, READY, self._create())
+            self._at(self.now + next(self.boots), READY, self._create())
 
     def _boot(self, worker: _Worker) -> None:
         if worker.name in self.workers:

@@ -24,6 +24,7 @@ class Setting:
     quantile: float = 0.95
     concurrency: int
     boot: float  # from the creation of a worker to its first task
+    boots: tuple[float, ...] = ()  # the same for one worker after the other, over and over; none: `boot`
     overhead: float = 0.0  # for which a slot is taken by each task beside what the task takes
     scrape: float = 5.0  # between two samples of the queues
     statistics: float = 0.0  # between two counts of the broker, which it tells until the next; 0: anew
@@ -42,6 +43,8 @@ class Setting:
             _check(name, getattr(self, name), getattr(self, name) > 0, "must be seconds above 0")
         for name in ("boot", "overhead", "statistics", "metric_delay"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "must be seconds, 0 or more")
+        for boot in self.boots:
+            _check("boots", boot, boot >= 0, "must be seconds, 0 or more")
         for name in ("concurrency", "max_workers", "prefetch"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "must be 1 or more")
         for name, kind in (("delivery", Delivery), ("removal", Removal)):

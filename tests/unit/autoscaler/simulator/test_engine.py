@@ -65,6 +65,11 @@ def test_a_new_worker_takes_its_first_task_when_it_has_booted():
     assert run.starts[1] == created + 20 == run.lives[1].ready
 
 
+def test_workers_may_boot_for_different_times_in_turns():
+    run = simulate(load((0, 100)), always(4), replace(SETTING, boots=(3, 7)))
+    assert [life.ready - life.created for life in run.lives[1:]] == pytest.approx([3, 7, 3])
+
+
 def test_round_robin_gives_the_next_task_to_who_has_waited_longest():
     setting = replace(SETTING, concurrency=2, min_workers=2)
     run = simulate(load((0, 100), (0, 100), (1, 1), (2, 1)), always(2), setting)
