@@ -50,6 +50,7 @@ bench-gateway: setup ## the gateway beside its floors and its peers: build/bench
 bench-autoscaler: setup ## every load under every policy, simulated; TRACES=DIR has those of published traces
 	$(BIN)/python -m tests.bench.autoscaler
 	$(BIN)/python -m tests.bench.autoscaler_cost
+	$(BIN)/python -m tests.bench.truth  # for half an hour
 	$(BIN)/python docs/performance.py
 
 format: .venv/ready ## rewrite the code as the formatter wants it

@@ -11,6 +11,7 @@ PAGE = Path(__file__).with_suffix(".md")
 FIGURES = PAGE.parent / "figures" / "gateway.json"
 WORKERS = PAGE.parent / "figures" / "worker.json"
 AUTOSCALER = PAGE.parent / "figures" / "autoscaler.json"
+TRUTH = PAGE.parent / "figures" / "truth.json"
 
 INTRODUCTION = """\
 # Performance
@@ -129,6 +130,44 @@ Worker-hours against lateness, with each policy's own knob turned: the promise o
 long, the target of the others likewise. Green is the bound; below the grey line the promise is kept.
 
 ![worker-hours against lateness for each load](figures/frontier.svg)
+"""
+SIMULATED = """\
+## Simulated and real
+
+Two short loads, played for real on RabbitMQ {rabbitmq}, Prometheus {prometheus} and workers of Celery
+{celery} that are processes, and what `autoscaler simulate` predicts for the very same: means of {runs}.
+`make docs` makes this of [the figures](figures/truth.json), which this command writes:
+
+    {made_by}
+
+The live loop decides, by what Prometheus scrapes every {scrape:g} s. Of a prediction the worker-hours may be
+off by {hours:g} %, the late share by {late:g} percentage points.
+"""
+TRUTH_COLUMNS = (
+    *("load", "policy", "worker-hours", "predicted", "off by", "late, %", "predicted", "off by", "within"),
+    *("boot, s", "overhead, s", "worker-hours in any phase", "late in any phase, %"),
+)
+LIMITS_OF_TRUTH = """\
+- Each run is predicted with what was measured in it: the boots, from the creation of each process to its
+  first tasks, and the overhead, for which a slot is taken by a task beside what the task sleeps. On two cores
+  those that boot at once boot longer.
+- It is predicted with its phases, too: how long after the start of the load scrapes, decisions and
+  RabbitMQ's counts of its queues, every {statistics:g} s, begin. Who does not know them can expect no more
+  than the last two columns say: the 5th percentile and the 95th of a hundred other phases. Phases within
+  {apart:g} s of each other are not played, as it is chance which is first.
+- A window down that is a whole number of periods ends just at a decision. What was asked for at its beginning
+  then counts for real or not, by milliseconds, and in a simulation always alike: workers may go a period
+  earlier or later. The loads leave such a moment out where it would make tasks late.
+- A load near an edge cannot be foretold so well. In a slower wave, whose crest was the work of just all
+  workers, it hung on one task in one count whether the last of them came half a minute earlier: its late
+  share under `threshold` was off by 4 points in the mean of two runs, which are not in the figures.
+- All is one machine of {cores} cores that others use as well (load average {load_average:g}), with one queue,
+  at most {max_workers:g} workers of {concurrency:g} threads, and tasks that sleep. It says nothing of nodes,
+  images, probes and limits of CPU.
+- Our own policies act through the actuator for processes. That for Kubernetes takes drained pods away
+  together, once all of them were found empty at two ticks: `--removal together`, which was not played.
+- The ports of others decide in our loop, at their own pace. Who goes is picked and ended by the bench, as a
+  ReplicaSet does.
 """
 METHOD = """\
 ## How it is measured
@@ -441,7 +480,55 @@ def scaling(report: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", FRONTIER.rstrip("\n"))
 
 
-def page(report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[str, Any]) -> str:
+def signed(value: float) -> str:
+    """A difference, of which no more than a tenth counts."""
+    return f"{round(value, 1) + 0:+.1f}"  # with + 0 there is no -0.0
+
+
+def simulated(report: Mapping[str, Any]) -> Iterator[str]:
+    """What was predicted and what came of it."""
+    limits, rows = report["limits"], report["rows"]
+    count = max(row["runs"] for row in rows)
+    yield SIMULATED.format(
+        **report["machine"] | report["setting"],
+        runs=f"{count} runs" if count > 1 else "one run",
+        made_by=report["made_by"],
+        hours=limits["worker_hours_percent"],
+        late=limits["late_points"],
+    )
+    for name, load in report["loads"].items():
+        yield f"- {name}: {load['does']} {load['tasks']} tasks, late after {load['slo']:g} s."
+    yield from (
+        "",
+        f"| {' | '.join(TRUTH_COLUMNS)} |",
+        "| --- |" + " --- |" * (len(TRUTH_COLUMNS) - 1),
+    )
+    for row in rows:
+        hours, late, other = row["worker_hours"], row["late_percent"], row["any_phase"]
+        cells = (
+            row["load"],
+            row["policy"],
+            number(hours["measured"]),
+            number(hours["predicted"]),
+            f"{signed(hours['difference_percent'])} %",
+            number(late["measured"]),
+            number(late["predicted"]),
+            signed(late["difference_points"]),
+            "yes" if row["within"] else "**no**",
+            " to ".join(map(number, row["boot_seconds"])),
+            number(row["overhead_seconds"]),
+            " to ".join(map(number, other["worker_hours"])),
+            " to ".join(map(number, other["late_percent"])),
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    known = {"apart": limits["phases_apart_seconds"], **report["machine"], **report["setting"]}
+    yield LIMITS_OF_TRUTH.format(**known).rstrip("\n")
+
+
+def page(
+    report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[str, Any], truth: Mapping[str, Any]
+) -> str:
     """The whole page."""
     medians = report["medians"]
     count = max(figures["run"] for figures in medians)
@@ -458,6 +545,7 @@ def page(report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[st
         [*waits(report), ""],
         [*workers(worker), ""],
         [*scaling(scale), ""],
+        [*simulated(truth), ""],
         [METHOD.rstrip("\n")],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -465,7 +553,7 @@ def page(report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[st
 
 def current() -> str:
     """The page of the figures that are there."""
-    return page(*(json.loads(figures.read_bytes()) for figures in (FIGURES, WORKERS, AUTOSCALER)))
+    return page(*(json.loads(figures.read_bytes()) for figures in (FIGURES, WORKERS, AUTOSCALER, TRUTH)))
 
 
 def main() -> None:

@@ -33,6 +33,26 @@ SCALING = {
     ],
     "claims": dict.fromkeys(CLAIMS, 0.0),
 }
+TRUTH = {
+    "made_by": "python -m tests.bench.truth",
+    "machine": {"cores": 2, "rabbitmq": "3.10", "prometheus": "2.42", "celery": "5.7", "load_average": 3.2},
+    "limits": {"worker_hours_percent": 15.0, "late_points": 2.0, "phases_apart_seconds": 0.6},
+    "setting": {"concurrency": 4, "max_workers": 8, "scrape": 5.0, "statistics": 5, "tick": 5.0},
+    "loads": {"bursts": {"does": "On and off.", "tasks": 600, "slo": 15}},
+    "rows": [
+        {
+            "load": "bursts",
+            "policy": "threshold",
+            "runs": 3,
+            "worker_hours": {"measured": 0.34, "predicted": 0.3, "difference_percent": 13.33},
+            "late_percent": {"measured": 17.5, "predicted": 19, "difference_points": -1.5},
+            "boot_seconds": [1.06, 2.71],
+            "overhead_seconds": 0.06,
+            "any_phase": {"worker_hours": [0.29, 0.32], "late_percent": [1, 40]},
+            "within": True,
+        }
+    ],
+}
 MACHINE = ("cores", "python", "rabbitmq", "celery", "tornado", "aiormq", "h2load")
 
 
@@ -55,12 +75,12 @@ def report(*more, **keys):
 
 
 def page(report):
-    return page_of(report, WORKER, SCALING)
+    return page_of(report, WORKER, SCALING, TRUTH)
 
 
 def scaling(**claims):
     claimed = {name: {**SCALING["claims"], **claims}[name] for name in SCALING["claims"]}
-    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}), "Scaling")
+    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}, TRUTH), "Scaling")
 
 
 def section(text, heading):
@@ -249,3 +269,18 @@ def test_each_load_shows_every_policy_with_who_is_late_and_cut_short_and_the_bou
 def test_a_claim_about_scaling_that_is_not_met_is_told(claim):
     assert "**no**" not in scaling(**{claim: CLAIMS[claim]})
     assert scaling(**{claim: CLAIMS[claim] + 1}).count("**no**") == 1
+
+
+def test_what_was_simulated_stands_beside_what_was_real_with_the_command_and_the_limits():
+    text = section(page(report()), "Simulated and real")
+    row = "| bursts | threshold | 0.34 | 0.3 | +13.3 % | 17.5 | 19 | -1.5 | yes | 1.06 to 2.71 | 0.06 |"
+    assert f"{row} 0.29 to 0.32 | 1 to 40 |" in text
+    assert "- bursts: On and off. 600 tasks, late after 15 s." in text
+    assert "means of 3 runs" in text
+    assert "\n    python -m tests.bench.truth\n" in text
+    assert "may be\noff by 15 %, the late share by 2 percentage points" in text
+
+
+def test_a_prediction_that_is_off_by_more_than_it_may_is_told_so():
+    truth = TRUTH | {"rows": [TRUTH["rows"][0] | {"within": False}]}
+    assert "| -1.5 | **no** |" in section(page_of(report(), WORKER, SCALING, truth), "Simulated and real")
