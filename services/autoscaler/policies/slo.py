@@ -14,7 +14,7 @@ cap    what can be there to do: waiting, at work, and arriving until new workers
 What came at this time on the days before is a floor under all of it.
 
 Down it goes to the most of a window that follows from what a boot costs: an idle worker costs as much as
-four of its boots, and stays for longer where the promise leaves no time to get it back.
+three and a half of its boots, and stays for longer where the promise leaves no time to get it back.
 """
 
 import math
@@ -30,11 +30,10 @@ from autoscaler.policies.learning import RECENT_SECONDS, Memory, learn, put_back
 from autoscaler.policies.queueing import slots_for
 from autoscaler.policies.troubles import STALLED_SECONDS
 
-SAFETY = 0.1  # standard deviations of what will be at work
 RELAXED = 0.5  # the part that may wait too long where there is time to order more, then
 STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
-BOOTS_IDLE = 4.0
+BOOTS_IDLE = 3.5
 SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
 LENIENT = 1.0  # seconds by which a promise may be too short
 BLIND_STEP = 0.25  # more workers, where nothing but their own word tells that there are too few
@@ -193,9 +192,7 @@ def _keep(known: _Known, scale: Autoscale, slack: float) -> float:
     if slack > -LENIENT:
         tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
         stay = math.exp(-known.reaction / known.service) if known.service else 0.0
-        mean = tasks * stay + known.load * (1 - stay)
-        variance = tasks * stay * (1 - stay) + known.load * (1 - stay)
-        keep = min(keep, mean + SAFETY * math.sqrt(variance))
+        keep = min(keep, tasks * stay + known.load * (1 - stay))
     backlog = math.fsum(work for _, _, work in known.waiting)
     standing = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
     return keep + max(0.0, backlog - standing) / (WORK_OFF * scale.slo_seconds)
