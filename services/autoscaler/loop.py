@@ -151,8 +151,10 @@ class Loop:
         observations, _ = await asyncio.gather(self._prometheus.observe(self._pools), self._remember())
         now = self._clock()
         for name, seen in observations.items():
-            asked, state = self._estimate(name, replace(seen, at=time.time()), now)
-            self._states[name] = watch(state, asked, self._pools[name].autoscale, now)
+            pool = self._pools[name]
+            fleet = Fleet(slots=pool.concurrency, unknown="another autoscaler acts")
+            asked, state = self._estimate(name, replace(seen, fleet=fleet, at=time.time()), now)
+            self._states[name] = watch(state, asked, pool.autoscale, now)
 
     def _estimate(self, name: str, seen: Observation, now: float) -> tuple[Estimate, State]:
         """Ask the pool's policy, and let it remember."""

@@ -138,12 +138,12 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
     )
     profile = memory.profile if math.isnan(seen.at) else memory.profile.add(seen.at, work)
     gap = now - memory.ticked  # NaN at first
-    if not gap <= GAP_SECONDS:
+    if seen.fleet.unknown or not gap <= GAP_SECONDS:
         memory = replace(memory, known=None, coming={})
     step = now - memory.looked
     interval = step if 0 < step <= GAP_SECONDS else memory.interval
     return replace(
-        _watch_broker(_watch_boots(memory, seen), seen, now),
+        memory if seen.fleet.unknown else _watch_broker(_watch_boots(memory, seen), seen, now),
         lines=lines,
         profile=profile,
         watch=memory.watch.add(_look(lines.values(), seen.fleet, now)),
@@ -157,18 +157,16 @@ def learn(memory: Memory, seen: Observation, prior: float, now: float) -> Memory
 def recall(looks: Iterable[tuple[float, Observation]], prior: float) -> Memory | None:
     """Learn from what was before anybody watched; times are the steady clock's. None if nothing is known.
 
-    Who worked then is not known: what was unacknowledged is taken to have been at work. The totals of who
-    watches from now on begin anew, and so do boots and troubles, which are of workers.
+    Who worked then is not known. The totals of who watches from now on begin anew, and so do troubles, which
+    are of workers.
     """
     memory = None
     for now, seen in looks:
-        taken = math.fsum(signal.value for signal in seen.signals if signal.name == "unacknowledged")
-        fleet = Fleet((Worker("", 0.0, ready=True),), slots=math.ceil(taken))
-        memory = learn(memory or Memory(), replace(seen, fleet=fleet), prior, now)
+        memory = learn(memory or Memory(), replace(seen, fleet=Fleet(unknown="not watched")), prior, now)
     if memory is None:
         return None
     lines = {name: replace(line, told=math.nan) for name, line in memory.lines.items()}
-    return replace(memory, lines=lines, known=None, ready=frozenset(), coming={}, watch=Watch())
+    return replace(memory, lines=lines, watch=Watch())
 
 
 def _look(lines: Collection[Line], fleet: Fleet, now: float) -> Look:
@@ -182,6 +180,8 @@ def _look(lines: Collection[Line], fleet: Fleet, now: float) -> Look:
 
 
 def _slots(fleet: Fleet) -> float:
+    if fleet.unknown and not fleet.workers:
+        return math.inf  # all that is unacknowledged is taken to be at work
     return fleet.slots * len(fleet.serving) + sum(worker.active for worker in fleet.draining)
 
 

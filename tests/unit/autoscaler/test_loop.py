@@ -502,6 +502,23 @@ async def test_a_follower_that_takes_over_knows_the_down_window(bench: Bench) ->
     assert bench.metric("leader") == 1
 
 
+async def test_a_follower_says_that_it_does_not_see_the_workers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleets: list[Fleet] = []
+
+    def note(_: Any, seen: Observation, _scale: Autoscale, _now: float) -> tuple[Estimate, Any]:
+        fleets.append(seen.fleet)
+        return Estimate(seen, workers=1), None
+
+    monkeypatch.setattr(policies, "POLICIES", {"threshold": note})
+    bench.write({"default": {"queues": ["default"], "concurrency": 8}})
+    bench.fake.backlog(0)
+    bench.actuator.leading = False
+    await bench.loop.tick()
+    assert [(bool(fleet.unknown), fleet.slots, fleet.workers) for fleet in fleets] == [(True, 8, ())]
+
+
 async def test_a_policy_remembers_from_tick_to_tick_until_its_pool_changes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

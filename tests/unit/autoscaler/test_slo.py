@@ -194,6 +194,20 @@ def test_stalled_consumers_call_for_no_more_of_them() -> None:
     assert course.decide(asked).action is Action.HOLD
 
 
+@pytest.mark.parametrize("saw", [1, 240])
+def test_who_did_not_see_the_workers_knows_the_work_when_it_does_and_no_boots(saw: int) -> None:
+    course = Course()
+    course.settle(rate=4, service=10, workers=11, ticks=saw)
+    base = 4 * TICK * saw
+    unseen = Fleet(slots=SLOTS, unknown="another one acts")
+    for number in range(240):
+        followed = course.look(0, 40, base + 4 * TICK * number, workers=unseen)
+    asked = course.look(0, 40, base + 4 * TICK * 240, workers=11)
+    assert asked.terms["serviceSeconds"] == pytest.approx(10, rel=0.05)
+    assert asked.terms["bootSeconds"] == BOOT_SECONDS
+    assert followed.workers == asked.workers == 10
+
+
 def useless(scale: Autoscale) -> Estimate:
     course = Course(scale)
     for number in range(62):
