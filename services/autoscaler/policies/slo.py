@@ -63,7 +63,8 @@ def estimate(
     known = _known(memory, seen, scale, now)
     slack = scale.slo_seconds - known.reaction
     possible = slack > -LENIENT  # as no boot and no tick is that exact
-    keep = _keep(known, scale, slack)
+    steady = _steady(known, scale, slack)
+    keep = steady + _standing(known, scale)
     plan = _plan(known, memory.interval)
     expected = known.arrivals * known.reaction
     work = math.fsum(tasks for _, tasks, _ in known.waiting) + known.busy
@@ -101,7 +102,7 @@ def estimate(
         reason = Reason.SLO_INFEASIBLE
     if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
         # More of what takes nothing would take nothing; tasks that arrive may still be many.
-        workers = max(seen.fleet.wanted, min(workers, math.ceil(keep / known.slots)))
+        workers = max(seen.fleet.wanted, min(workers, math.ceil(steady / known.slots)))
         action = Action.UP if workers > seen.fleet.wanted else Action.HOLD
         reason = Reason.STALLED_CONSUMERS
         words += f"; no worker has taken a task for {stalled:.0f} s, though some are ready and tasks wait"
@@ -184,7 +185,8 @@ def _age(worker: Worker, seen: Observation) -> float:
     return 0.0 if math.isnan(seen.at) else seen.at - worker.started
 
 
-def _keep(known: _Known, scale: Autoscale, slack: float) -> float:
+def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
+    """Slots for tasks as they arrive."""
     part = 1 - scale.slo_quantile
     relaxed = min(1.0, max(0.0, slack / known.reaction))
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
@@ -193,9 +195,14 @@ def _keep(known: _Known, scale: Autoscale, slack: float) -> float:
         tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
         stay = math.exp(-known.reaction / known.service) if known.service else 0.0
         keep = min(keep, tasks * stay + known.load * (1 - stay))
+    return keep
+
+
+def _standing(known: _Known, scale: Autoscale) -> float:
+    """Slots that work off a backlog, beside them."""
     backlog = math.fsum(work for _, _, work in known.waiting)
-    standing = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
-    return keep + max(0.0, backlog - standing) / (WORK_OFF * scale.slo_seconds)
+    may_stand = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
+    return max(0.0, backlog - may_stand) / (WORK_OFF * scale.slo_seconds)
 
 
 def _plan(known: _Known, interval: float) -> float:

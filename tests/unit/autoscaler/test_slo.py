@@ -186,10 +186,11 @@ def test_each_queue_has_a_service_time_of_its_own() -> None:
 
 
 @pytest.mark.behaviour("F5")
-def test_stalled_consumers_call_for_no_more_of_them() -> None:
+@pytest.mark.parametrize("waiting", [100, 10_000])
+def test_stalled_consumers_call_for_no_more_of_them(waiting: int) -> None:
     course = Course()
     for _ in range(10):
-        asked = course.look(100, 0, 0, workers=3)
+        asked = course.look(waiting, 0, 0, workers=3)
     assert (asked.reason, asked.workers) == (Reason.STALLED_CONSUMERS, 3)
     assert course.decide(asked).action is Action.HOLD
 
