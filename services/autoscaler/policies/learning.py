@@ -209,7 +209,9 @@ def _sample(line: Line, waiting: float, busy: float, flow: Flow, at: float) -> L
     )
     if not learned:
         return sampled
-    kept = 0.5 ** (seconds / SERVICE_HALF_SECONDS) if line.tasks > SERVICE_TASKS else 1.0
+    # After days without a sample the weights would be nothing, and their quotient no number.
+    age = min(seconds, CURVE_SECONDS)
+    kept = 0.5 ** (age / SERVICE_HALF_SECONDS) if line.tasks > SERVICE_TASKS else 1.0
     return replace(
         sampled, busy_seconds=kept * line.busy_seconds + busy_seconds, tasks=kept * line.tasks + ended
     )

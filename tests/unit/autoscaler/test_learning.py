@@ -51,6 +51,13 @@ def test_a_task_takes_the_time_that_slots_were_busy_by_those_that_ended() -> Non
     assert course(*looks).lines["q"].service == pytest.approx(20, rel=0.02)
 
 
+def test_after_weeks_without_a_sample_it_is_known_still_how_long_a_task_takes() -> None:
+    memory = course(*[(0.0, 8.0, 2.0 * n) for n in range(200)], (0.0, 0.0, 400.0))
+    service = memory.lines["q"].service
+    memory = learn(memory, seen(0, 0, 400, workers=[worker()]), PRIOR, 3e6)
+    assert memory.lines["q"].service == pytest.approx(service)
+
+
 def test_tasks_that_still_run_count_before_any_has_ended() -> None:
     assert course(*[(0.0, 4.0, 0.0)] * 25).lines["q"].service > 400
 
