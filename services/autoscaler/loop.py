@@ -212,6 +212,7 @@ class Loop:
             if self._pools.get(name) != pool:
                 # What was asked for and learned under other terms says nothing now.
                 state = replace(state, asked=(), memory=None)
+                self._blank.discard(name)
                 if pool.autoscale.policy in RECALLS:
                     self._blank.add(name)
             self._states[name] = state

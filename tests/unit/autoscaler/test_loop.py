@@ -699,6 +699,16 @@ async def test_while_prometheus_is_away_it_is_asked_again_for_what_was_before(be
     assert bench.loop._states["default"].memory.lines["default"].service == pytest.approx(10, rel=0.05)
 
 
+async def test_a_pool_that_learns_no_more_is_not_asked_for(bench: Bench) -> None:
+    bench.write({"default": SLO})
+    bench.fake.status = 503
+    await bench.tick()
+    bench.write()
+    busy(bench.fake)
+    await bench.tick()
+    assert bench.loop._states["default"].memory is None
+
+
 async def test_to_remember_takes_no_longer_than_a_query_may(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
