@@ -72,7 +72,8 @@ def _pool(name: str, pool: dict[str, Any]) -> str:
     if pool["terms"]:
         terms = (f"{term} {value:.4g}" for term, value in pool["terms"].items() if value is not None)
         lines.append(f"  terms    {', '.join(terms)}")
-    for decision in [pool["last"], *pool["decisions"]][: SHOWN + 1]:
+    before = (decision for decision in pool["decisions"] if decision != pool["last"])
+    for decision in [pool["last"], *before][: SHOWN + 1]:
         change = f"{decision['from']} -> {decision['to']}"
         trouble = f" (could not be done: {decision['problem']})" if decision["problem"] else ""
         what = f"{decision['action']} {change} {decision['reason']}: {decision['words']}{trouble}"

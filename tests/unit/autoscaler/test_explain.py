@@ -22,7 +22,7 @@ SAID: dict[str, Any] = {
             "wanted": 4, "ready": 1, "draining": 0, "inputProblem": problem,
             "terms": {"keep": 3.25, "cap": None},
             "inputs": [{"queue": name, "signal": "ready", "value": 30, "ageSeconds": 1.2}],
-            "last": DECISION, "decisions": [DECISION | {"problem": "no room"}] * 9,
+            "last": DECISION, "decisions": [DECISION, *[DECISION | {"problem": "no room"}] * 9],
         }
         for name, problem in (("fast", None), ("slow", "no fresh series"))
     },
@@ -60,6 +60,7 @@ def test_it_tells_what_is_seen_the_terms_and_the_last_decisions(
     assert "fast: 4 workers are wanted, 1 are ready, 0 drain\n  seen     fast ready 30 (1 s ago)\n" in text
     assert "  terms    keep 3.25\n  08:22:38 up 1 -> 4 DrainBacklog: because\n" in text
     assert text.count("(could not be done: no room)") == 2 * 5
+    assert text.count("DrainBacklog: because\n") == 2  # a change that is the last decision is told once
     assert "  seen     no fresh series" in text
 
 
