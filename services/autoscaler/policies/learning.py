@@ -20,7 +20,8 @@ SERVICE_HALF_SECONDS = 600.0  # in which what was learned of service times loses
 SERVICE_TASKS = 20  # that are remembered in any case
 BOOT_SECONDS = 20.0  # until one was seen
 BACK_SECONDS = 60.0  # in which workers take again what a lost broker has put back
-GAP_SECONDS = 60.0  # without a look, after which nobody knows when a worker became ready
+# without a look, after which nobody knows when a worker became ready; more than the longest tick
+GAP_SECONDS = 90.0
 BOOTS = 20  # the last so many count
 BOOT_PART = 0.9  # of all boots take no longer than what is reckoned with
 

@@ -126,6 +126,12 @@ def test_a_boot_lasts_from_the_creation_of_a_worker_until_it_is_seen_ready() -> 
     assert boots([coming], [coming], [there], [there]).boot == 9
 
 
+def test_ticks_may_be_as_long_as_they_can_be_configured() -> None:
+    coming, there = worker("a", 1.0, ready=False), worker("a", 1.0)
+    memory = boots([coming], [there], every=62.0)
+    assert (memory.boots, memory.interval) == ((61,), 62)
+
+
 def test_until_a_boot_was_seen_it_is_taken_to_last_its_default() -> None:
     assert boots([worker("a")], [worker("a")]).boot == BOOT_SECONDS
 
