@@ -17,6 +17,7 @@ ARRIVALS_SERVICES = 5.0  # so many times as long as a task takes
 RECENT_SECONDS = 60.0
 CURVE_SECONDS = 3600.0  # that arrivals are remembered at most
 SERVICE_HALF_SECONDS = 600.0  # in which what was learned of service times loses half of its weight
+LEAST_SERVICE_SECONDS = 0.001  # where no sample finds any at work for days
 SERVICE_TASKS = 20  # that are remembered in any case
 BOOT_SECONDS = 20.0  # until one was seen
 BACK_SECONDS = 60.0  # in which workers take again what a lost broker has put back
@@ -55,7 +56,7 @@ class Line:
         With exponential times this is the likeliest mean, however many still run. Epstein and Sobel, Life
         Testing, Journal of the American Statistical Association 48, 1953.
         """
-        return self.busy_seconds / self.tasks
+        return max(LEAST_SERVICE_SECONDS, self.busy_seconds / self.tasks)
 
     def rate(self, seconds: float) -> float:
         """Arrivals a second over the last so many, or since it is watched.

@@ -58,6 +58,11 @@ def test_after_weeks_without_a_sample_it_is_known_still_how_long_a_task_takes() 
     assert memory.lines["q"].service == pytest.approx(service)
 
 
+def test_tasks_that_no_sample_finds_at_work_take_some_time_after_weeks_too() -> None:
+    line = course(*[(0.0, 0.0, 100.0 * n) for n in range(500)], every=3600.0).lines["q"]
+    assert line.service == 0.001
+
+
 def test_tasks_that_still_run_count_before_any_has_ended() -> None:
     assert course(*[(0.0, 4.0, 0.0)] * 25).lines["q"].service > 400
 
