@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import msgspec
 from msgspec.structs import replace
 
 from autoscaler import policies
@@ -132,7 +133,8 @@ def values(scale: Autoscale, pool: str, queues: Sequence[str], concurrency: int)
             "cooldownSeconds": scale.cooldown_seconds,
         }
     keys |= {"minWorkers": scale.min_workers, "maxWorkers": scale.max_workers}
-    lines = ["worker:", "  pools:", f"    {json.dumps(pool) if pool.isdigit() else pool}:"]
+    name = pool if msgspec.yaml.decode(pool) == pool else json.dumps(pool)  # a number, or `on`
+    lines = ["worker:", "  pools:", f"    {name}:"]
     lines.append(f"      queues: {json.dumps(list(queues), ensure_ascii=False)}")
     lines += [f"      concurrency: {concurrency}", "      autoscale:"]
     lines += [f"        {key}: {_text(value)}" for key, value in keys.items()]

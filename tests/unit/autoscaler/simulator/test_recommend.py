@@ -83,10 +83,11 @@ def test_if_none_keeps_it_the_nearest_says_what_could_be_kept() -> None:
     assert nearest(outcomes).kept_seconds == min(one.kept_seconds for one in outcomes) > 2
 
 
-def test_the_lines_of_values_are_what_was_simulated() -> None:
+@pytest.mark.parametrize("name", ["default", "12", "0x1f", "on", "null", "2026-11-29"])
+def test_the_lines_of_values_are_what_was_simulated(name: str) -> None:
     for one in candidates(SETTING, 5.0):
-        found = msgspec.yaml.decode(values(one.scale, "12", ["a b", "q"], 4))
-        pool = msgspec.convert(found["worker"], WorkerSection).pools["12"]
+        found = msgspec.yaml.decode(values(one.scale, name, ["a b", "q"], 4))
+        pool = msgspec.convert(found["worker"], WorkerSection).pools[name]
         assert (pool.autoscale, pool.queues, pool.concurrency) == (one.scale, ("a b", "q"), 4)
 
 
