@@ -80,7 +80,7 @@ class Loop:
         self.file = file
         self.latest: dict[str, Tick] = {}
         self.unseen: dict[str, str] = {}  # pools whose workers were never seen, and why
-        self.changes: dict[str, deque[Tick]] = {}
+        self.changes: dict[str, deque[tuple[float, dict[str, object]]]] = {}  # when, unix seconds, and what
         where = file.current.actuator
         self.metrics = Metrics(
             registry,
@@ -260,9 +260,10 @@ class Loop:
         self.latest[name] = tick
         self.metrics.decided(name, decision)
         if before is None or _news(before, tick):
-            self.changes[name].append(tick)
+            # Without what was seen: a look at many workers is large.
+            self.changes[name].append((tick.at, told := summary(tick)))
             self._actuator.tell(name, decision, problem)
-            logger.info("decision", extra={"pool": name} | summary(tick))
+            logger.info("decision", extra={"pool": name} | told)
 
     def _unseen(self, name: str, problem: str) -> None:
         """There is nothing to hold yet: nothing is decided."""

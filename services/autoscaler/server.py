@@ -56,7 +56,7 @@ def explain(loop: Loop) -> Page:
             "leader": loop.leader or None,
             "unseen": loop.unseen,
             "pools": {
-                name: _pool(tick) | {"decisions": [_decision(past) for past in reversed(loop.changes[name])]}
+                name: _pool(tick) | {"decisions": [_decision(*one) for one in reversed(loop.changes[name])]}
                 for name, tick in loop.latest.items()
             },
         }
@@ -100,12 +100,12 @@ def _pool(tick: Tick) -> dict[str, Any]:
             }
             for w in fleet.workers
         ],
-        "last": _decision(tick),
+        "last": _decision(tick.at, summary(tick)),
     }
 
 
-def _decision(tick: Tick) -> dict[str, Any]:
-    return {"at": datetime.fromtimestamp(tick.at, UTC).isoformat(timespec="milliseconds")} | summary(tick)
+def _decision(at: float, told: Mapping[str, object]) -> dict[str, object]:
+    return {"at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **told}
 
 
 def _json(body: object, status: int = 200) -> Page:
