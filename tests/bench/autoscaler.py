@@ -207,6 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     known = places(options.traces)
     names = [name for name in known if options.only is None or name in options.only.split(",")]
+    if not names:
+        parser.error(f"--only: {options.only!r} names none of {', '.join(known)}")
     rows: dict[Job, dict[str, Any]] = {}
     with ProcessPoolExecutor() as pool:
         todo = list(jobs(names))
@@ -224,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, most in CLAIMS.items()
         if made["claims"][name] > most
     ]
+    could = [name for name, load in made["loads"].items() if load["feasible"]]
+    say(f"feasible: {', '.join(could) or 'none'}")
     say(msgspec.json.format(msgspec.json.encode(made["claims"]), indent=1).decode())
     if options.only is None:
         for path in REPORTS:

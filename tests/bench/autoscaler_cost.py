@@ -6,7 +6,8 @@ queues on a cluster of three nodes and three workers each, all played: `cpu_seco
 tick), `rss_mib` at the end and `peak_rss_mib`. Of the program with one pool, which ticks every five seconds
 and has nothing to do: `idle_cpu_share` (of one core) and `idle_rss_mib`.
 
-Fails if a tick takes more than a second of CPU, or the program at rest more than 64 MiB.
+Fails if a tick takes more than a second of CPU, or the program at rest more than 64 MiB or a hundredth of a
+core.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ SCRAPES = 6  # in a range of 30 s
 TICKS = 10
 REST_SECONDS = 60
 MIB = 2**20
-MOST_TICK_SECONDS, MOST_REST_MIB = 1.0, 64
+MOST_TICK_SECONDS, MOST_REST_MIB, MOST_REST_SHARE = 1.0, 64, 0.01
 
 
 class Actuator:
@@ -225,6 +226,8 @@ def main() -> None:
         raise SystemExit(f"a tick over {POOLS} pools takes more than {MOST_TICK_SECONDS:g} s of CPU")
     if found["idle_rss_mib"] > MOST_REST_MIB:
         raise SystemExit(f"at rest it takes more than {MOST_REST_MIB} MiB")
+    if found["idle_cpu_share"] > MOST_REST_SHARE:
+        raise SystemExit(f"at rest it takes more than {MOST_REST_SHARE:.0%} of a core")
 
 
 if __name__ == "__main__":
