@@ -219,7 +219,7 @@ def _plan(known: _Known, interval: float) -> float:
         at = max(deadline, start)
         done = present * (at - known.now) + idle * one
         done += known.slots * _by(known.coming, at, one)
-        missing = max(missing, (due - done) / (at - start + one))
+        missing = max(missing, (due - done) / _good_for(at - start, one))
         # and if all were there already:
         enough = max(enough, due / (max(deadline, known.now + interval) - known.now + one))
     if missing > 0:
@@ -229,4 +229,9 @@ def _plan(known: _Known, interval: float) -> float:
 
 def _by(starts: Iterable[float], at: float, one: float) -> float:
     """Seconds of work that slots, of which each begins with a task at once, are good for until then."""
-    return math.fsum(at - start + one for start in starts if start < at)
+    return math.fsum(_good_for(at - start, one) for start in starts if start < at)
+
+
+def _good_for(seconds: float, one: float) -> float:
+    """Seconds of work that a slot begins within so many: where all take the same time, no part of a task."""
+    return one * (1 + math.floor(seconds / one))

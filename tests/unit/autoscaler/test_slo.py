@@ -91,6 +91,12 @@ def test_a_burst_is_met_by_workers_that_start_it_in_time_after_a_boot() -> None:
     assert 400 <= in_time < 400 + SLOTS * (1 + left / 6)
 
 
+def test_a_slot_that_has_no_time_for_a_second_task_is_good_for_one() -> None:
+    asked = burst(100, Autoscale(max_workers=1000, slo_seconds=55, expected_task_seconds=30))
+    there = SLOTS * (1 + (55 - TICK) / 30)
+    assert ((asked.workers or 0) - 1) * SLOTS >= 100 - there
+
+
 def test_a_wider_promise_takes_fewer_workers() -> None:
     numbers = [
         burst(400, Autoscale(max_workers=1000, slo_seconds=promise, expected_task_seconds=6)).workers

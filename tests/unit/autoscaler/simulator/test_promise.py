@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_over_all_loads_it_costs_fifteen_per_cent_less_and_is_no_more_restless_t
 
     assert total("slo", "worker_hours") <= 0.85 * total("hpa-tuned", "worker_hours")
     assert total("slo", "flips") <= 2 * total("hpa", "flips")
+
+
+@pytest.mark.parametrize("promise", [35, 45, 60])
+def test_a_burst_of_tasks_that_all_take_as_long_as_the_promise_leaves_is_met(promise: float) -> None:
+    """Were they taken for a fluid, each new slot would begin with parts of a second one in time."""
+    dice = Random("alike")
+    tasks = [(900 * number + dice.uniform(0, 20), 30.0) for number in range(5) for _ in range(150)]
+    alike, setting = load_of("alike", tasks), Setting(slo=promise, concurrency=4, boot=20)
+    assert late(simulate(alike, contender("slo", setting), setting), alike, setting) <= MOST_LATE
 
 
 def late(run: Run, tasks: Load, setting: Setting, since: float = 0.0) -> float:
