@@ -21,6 +21,7 @@ from autoscaler.config import Autoscale, Pool
 from autoscaler.history import History
 from autoscaler.loop import ConfigFile, Loop
 from autoscaler.model import Decision, Estimate, Fleet, Observation, Worker
+from autoscaler.policies.learning import BOOT_SECONDS
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
 from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, matrix, series
@@ -665,6 +666,20 @@ async def test_whoever_starts_knows_at_once_what_was_before_and_asks_no_more(
     assert line.rate(300) == pytest.approx(0.4, rel=0.05)
     assert bench.loop._states["plain"].memory is None
     assert asked_for_the_past(bench.fake) == 1
+
+
+async def test_who_follows_at_its_start_takes_no_worker_that_is_there_for_one_that_has_just_booted(
+    bench: Bench,
+) -> None:
+    """Every start on Kubernetes is one: the lease is not ours at the first tick."""
+    bench.write({"default": SLO})
+    bench.fake.backlog(0, 4)
+    bench.actuator.workers["default"] = (Worker("old", started=0, ready=True),)
+    bench.actuator.leading = False
+    await bench.loop.tick()
+    bench.actuator.leading = True
+    await bench.tick()
+    assert bench.loop.latest["default"].estimate.terms["bootSeconds"] == BOOT_SECONDS
 
 
 async def test_a_pool_whose_settings_changed_learns_anew_from_what_was_before(bench: Bench) -> None:
