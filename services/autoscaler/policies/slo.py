@@ -63,8 +63,7 @@ def estimate(
     known = _known(memory, seen, scale, now)
     slack = scale.slo_seconds - known.reaction
     possible = slack > -LENIENT  # as no boot and no tick is that exact
-    steady = _steady(known, scale, slack)
-    keep = steady + _standing(known, scale)
+    keep = _steady(known, scale, slack) + _standing(known, scale)
     plan = _plan(known, memory.interval)
     expected = known.arrivals * known.reaction
     work = math.fsum(tasks for _, tasks, _ in known.waiting) + known.busy
@@ -102,7 +101,7 @@ def estimate(
         reason = Reason.SLO_INFEASIBLE
     if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
         # More of what takes nothing would take nothing; tasks that arrive may still be many.
-        workers = max(seen.fleet.wanted, min(workers, math.ceil(steady / known.slots)))
+        workers = max(seen.fleet.wanted, min(workers, math.ceil(known.load / known.slots)))
         action = Action.UP if workers > seen.fleet.wanted else Action.HOLD
         reason = Reason.STALLED_CONSUMERS
         words += f"; no worker has taken a task for {stalled:.0f} s, though some are ready and tasks wait"
@@ -191,11 +190,12 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
     relaxed = min(1.0, max(0.0, slack / known.reaction))
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
+    tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
     if slack > -LENIENT:
-        tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
         stay = math.exp(-known.reaction / known.service) if known.service else 0.0
-        keep = min(keep, tasks * stay + known.load * (1 - stay))
-    return keep
+        return min(keep, tasks * stay + known.load * (1 - stay))
+    # Nobody who is ordered when the tasks are there comes in time: a slot for each, and for those that come.
+    return max(keep, tasks, known.arrivals * known.service)
 
 
 def _standing(known: _Known, scale: Autoscale) -> float:

@@ -152,6 +152,13 @@ def test_a_promise_that_no_boot_can_keep_is_said_with_the_one_that_could() -> No
     assert "10 s cannot be promised, 30 s could" in asked.words
 
 
+def test_where_no_boot_comes_in_time_there_is_a_slot_for_every_task_that_is_there() -> None:
+    course = Course(Autoscale(slo_seconds=10, max_workers=1000))
+    course.settle(rate=4, service=10, workers=10)
+    asked = course.look(36, 40, 4 * TICK * 240, workers=10)
+    assert (asked.workers or 0) * SLOTS >= 76
+
+
 def test_with_too_few_workers_allowed_it_is_said_what_they_can_keep() -> None:
     course = Course(Autoscale(slo_seconds=60, max_workers=2, expected_task_seconds=6))
     course.look(0)
