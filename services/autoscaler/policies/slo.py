@@ -14,7 +14,7 @@ cap    what can be there to do: waiting, at work, and arriving until new workers
 What came at this time on the days before is a floor under all of it.
 
 Down it goes to the most of a window that follows from what a boot costs: an idle worker costs as much as
-three and a half of its boots, and stays for longer where the promise leaves no time to get it back.
+four of its boots, and stays for longer where the promise leaves no time to get it back.
 """
 
 import math
@@ -33,7 +33,7 @@ from autoscaler.policies.troubles import STALLED_SECONDS
 RELAXED = 0.5  # the part that may wait too long where there is time to order more, then
 STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
-BOOTS_IDLE = 3.5
+BOOTS_IDLE = 4.0
 SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
 LENIENT = 1.0  # seconds by which a promise may be too short
 BLIND_STEP = 0.25  # more workers, where nothing but their own word tells that there are too few
@@ -191,11 +191,11 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
     tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
-    if slack > -LENIENT:
-        stay = math.exp(-known.reaction / known.service) if known.service else 0.0
-        return min(keep, tasks * stay + known.load * (1 - stay))
-    # Nobody who is ordered when the tasks are there comes in time: a slot for each, and for those that come.
-    return max(keep, tasks, known.arrivals * known.service)
+    stay = math.exp(-known.reaction / known.service) if known.service else 0.0
+    in_time = min(keep, tasks * stay + known.load * (1 - stay))
+    # The shorter the promise, the fewer can be ordered when tasks are there: at last a slot for each of them.
+    short = min(1.0, max(0.0, -slack) / scale.slo_seconds)
+    return (1 - short) * in_time + short * max(keep, tasks, known.arrivals * known.service)
 
 
 def _standing(known: _Known, scale: Autoscale) -> float:

@@ -176,9 +176,9 @@ def test_the_window_down_follows_from_the_boot_and_the_slack_of_the_promise() ->
         there = Fleet((*fleet(1).workers, Worker("c0", 0.0, ready=True)), slots=SLOTS)
         return course.look(0, workers=there).window_seconds or 0
 
-    assert window(300, 20) == pytest.approx(70)
-    assert window(300, 40) == pytest.approx(140)
-    assert window(40, 20) > window(60, 20) > 70 - 1
+    assert window(300, 20) == pytest.approx(80)
+    assert window(300, 40) == pytest.approx(160)
+    assert window(40, 20) > window(60, 20) > 80 - 1
 
 
 def test_what_the_configuration_says_of_the_window_holds() -> None:
