@@ -53,6 +53,10 @@ bench-autoscaler: setup ## every load under every policy, simulated; TRACES=DIR 
 	$(BIN)/python -m tests.bench.truth  # for half an hour
 	$(BIN)/python docs/performance.py
 
+bench-cluster: cluster-up ## one load for two pools on a real cluster, by the promise and by a tuned HPA
+	$(BIN)/python -m tests.bench.cluster
+	$(BIN)/python docs/performance.py
+
 format: .venv/ready ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
@@ -75,7 +79,7 @@ manifests: .venv/ready ## rewrite k8s/ from the chart
 pin: .venv/ready ## write constraints.txt anew from what is installed
 	{ sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable; } > build-pins && mv build-pins constraints.txt
 
-.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits bench-gateway bench-autoscaler
+.PHONY: help setup demo up down lint test format docs manifests pin faults bench-waits bench-gateway bench-autoscaler bench-cluster
 
 COMPONENTS := gateway worker autoscaler flower
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -11,6 +11,7 @@ PAGE = Path(__file__).with_suffix(".md")
 FIGURES = PAGE.parent / "figures" / "gateway.json"
 WORKERS = PAGE.parent / "figures" / "worker.json"
 AUTOSCALER = PAGE.parent / "figures" / "autoscaler.json"
+CLUSTER = PAGE.parent / "figures" / "cluster.json"
 TRUTH = PAGE.parent / "figures" / "truth.json"
 
 INTRODUCTION = """\
@@ -168,6 +169,34 @@ LIMITS_OF_TRUTH = """\
   together, once all of them were found empty at two ticks: `--removal together`, which was not played.
 - The ports of others decide in our loop, at their own pace. Who goes is picked and ended by the bench, as a
   ReplicaSet does.
+"""
+ON_CLUSTER = """\
+## On a cluster
+
+One load for two pools of one release, at the same moments, on a real Kubernetes of one node: `slo` is scaled
+by the release's autoscaler, `hpa-tuned` as that HPA would, by its port from the same Prometheus; ReplicaSet
+and kubelet pick and end its pods. {does} The promise is {slo:g} s, and there are
+at most {max_workers} workers of {concurrency} slots each. One run, by
+
+    {made_by}
+
+"""
+CLUSTER_COLUMNS = {
+    "policy": "policy",
+    "tasks": "tasks",
+    "late_percent": "late, %",
+    "p50": "p50 of waits, s",
+    "p95": "p95, s",
+    "worker_hours": "worker-hours",
+    "peak": "peak",
+    "boot_seconds": "boot, s",
+    "interrupted": "cut short",
+    "run_twice": "run twice",
+    "lost": "lost",
+}
+CLUSTER_LIMITS = """\
+Worker-hours are counted until the last task of both pools has ended. Two pools boot on two cores, so that a
+boot takes longer the more of them there are. Drained pods go together, once all are empty.
 """
 METHOD = """\
 ## How it is measured
@@ -526,8 +555,27 @@ def simulated(report: Mapping[str, Any]) -> Iterator[str]:
     yield LIMITS_OF_TRUTH.format(**known).rstrip("\n")
 
 
+def on_cluster(report: Mapping[str, Any]) -> Iterator[str]:
+    """Two pools beside each other."""
+    yield ON_CLUSTER.format(**report, **report["setting"]).rstrip("\n")
+    yield from (
+        "",
+        f"| {' | '.join(CLUSTER_COLUMNS.values())} |",
+        "| --- |" + " --- |" * (len(CLUSTER_COLUMNS) - 1),
+    )
+    for row in report["rows"]:
+        cells = (row[key] if isinstance(row[key], str) else number(row[key]) for key in CLUSTER_COLUMNS)
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield CLUSTER_LIMITS.rstrip("\n")
+
+
 def page(
-    report: Mapping[str, Any], worker: Mapping[str, Any], scale: Mapping[str, Any], truth: Mapping[str, Any]
+    report: Mapping[str, Any],
+    worker: Mapping[str, Any],
+    scale: Mapping[str, Any],
+    truth: Mapping[str, Any],
+    cluster: Mapping[str, Any],
 ) -> str:
     """The whole page."""
     medians = report["medians"]
@@ -546,6 +594,7 @@ def page(
         [*workers(worker), ""],
         [*scaling(scale), ""],
         [*simulated(truth), ""],
+        [*on_cluster(cluster), ""],
         [METHOD.rstrip("\n")],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -553,7 +602,8 @@ def page(
 
 def current() -> str:
     """The page of the figures that are there."""
-    return page(*(json.loads(figures.read_bytes()) for figures in (FIGURES, WORKERS, AUTOSCALER, TRUTH)))
+    files = (FIGURES, WORKERS, AUTOSCALER, TRUTH, CLUSTER)
+    return page(*(json.loads(figures.read_bytes()) for figures in files))
 
 
 def main() -> None:

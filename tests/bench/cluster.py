@@ -1,6 +1,6 @@
 """The same load for two pools of one release on a real cluster: one keeps a promise, one follows a tuned HPA.
 
-`make cluster-up`, then `python -m tests.bench.cluster`: it installs the chart with the pools `slo`, which the
+`make bench-cluster`: it installs the chart with the pools `slo`, which the
 release's autoscaler scales, and `hpa-tuned`, whose replicas are set as an HPA with unlimited steps up and a
 window of 120 s down would, by its port in autoscaler.policies.hpa from the same Prometheus; ReplicaSet and
 kubelet then pick and end pods. Both get every task at the same moment. It writes build/bench/cluster.json and
@@ -241,7 +241,7 @@ def main() -> int:
             error.add_note(kit.state())
             raise
     report = {
-        "made_by": "make cluster-up && python -m tests.bench.cluster",
+        "made_by": "make bench-cluster",
         "setting": {
             "slo": SETTING.slo,
             "concurrency": SETTING.concurrency,

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import to_builtins
 
-from docs.performance import PAGE, current
+from docs.performance import CLUSTER_COLUMNS, PAGE, current
 from docs.performance import page as page_of
 from tests.bench.autoscaler import CLAIMS
 from tests.bench.gateway import GOALS
@@ -32,6 +32,12 @@ SCALING = {
         {"load": "mix", "policy": "hpa", **SCALED, "late_percent": 7.0, "interrupted": 3},
     ],
     "claims": dict.fromkeys(CLAIMS, 0.0),
+}
+CLUSTER = {
+    "made_by": "make cluster-up",
+    "setting": {"slo": 60, "concurrency": 2, "max_workers": 5},
+    "does": "Bursts.",
+    "rows": [{"policy": "slo"} | dict.fromkeys(list(CLUSTER_COLUMNS)[1:], 2.5)],
 }
 TRUTH = {
     "made_by": "python -m tests.bench.truth",
@@ -75,12 +81,12 @@ def report(*more, **keys):
 
 
 def page(report):
-    return page_of(report, WORKER, SCALING, TRUTH)
+    return page_of(report, WORKER, SCALING, TRUTH, CLUSTER)
 
 
 def scaling(**claims):
     claimed = {name: {**SCALING["claims"], **claims}[name] for name in SCALING["claims"]}
-    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}, TRUTH), "Scaling")
+    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}, TRUTH, CLUSTER), "Scaling")
 
 
 def section(text, heading):
@@ -283,4 +289,10 @@ def test_what_was_simulated_stands_beside_what_was_real_with_the_command_and_the
 
 def test_a_prediction_that_is_off_by_more_than_it_may_is_told_so():
     truth = TRUTH | {"rows": [TRUTH["rows"][0] | {"within": False}]}
-    assert "| -1.5 | **no** |" in section(page_of(report(), WORKER, SCALING, truth), "Simulated and real")
+    text = page_of(report(), WORKER, SCALING, truth, CLUSTER)
+    assert "| -1.5 | **no** |" in section(text, "Simulated and real")
+
+
+def test_what_was_played_on_a_cluster_has_a_row_for_each_pool():
+    text = section(page(report()), "On a cluster")
+    assert f"| slo | {' | '.join(['2.5'] * (len(CLUSTER_COLUMNS) - 1))} |" in text
