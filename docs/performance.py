@@ -167,6 +167,8 @@ LIMITS_OF_TRUTH = """\
   images, probes and limits of CPU.
 - Our own policies act through the actuator for processes. That for Kubernetes takes drained pods away
   together, once all of them were found empty at two ticks: `--removal together`, which was not played.
+- `slo` learns: for real from what the workers count, which is read some seconds later than the backlog, and
+  in the simulation from what the broker counts at the very same moment. So it is predicted less closely.
 - The ports of others decide in our loop, at their own pace. Who goes is picked and ended by the bench, as a
   ReplicaSet does.
 """
