@@ -129,19 +129,11 @@ async def _serve(file: ConfigFile, token: str) -> None:
     with ExitStack() as stack:
         actuator = _actuator(config, token)
         stack.callback(actuator.close)
-        prometheus = Prometheus(
-            config.prometheus_url,
-            min(QUERY_SECONDS, config.tick_seconds),
-            config.prometheus_labels,
-            config.worker_labels,
-        )
+        timeout = min(QUERY_SECONDS, config.tick_seconds)
+        asked = (config.prometheus_url, timeout, config.prometheus_labels, config.worker_labels)
+        prometheus = Prometheus(*asked)
         stack.callback(prometheus.close)
-        history = History(
-            config.prometheus_url,
-            min(QUERY_SECONDS, config.tick_seconds),
-            config.prometheus_labels,
-            config.worker_labels,
-        )
+        history = History(*asked)
         stack.callback(history.close)
         loop = Loop(file, prometheus, actuator, REGISTRY, history=history)
         server = HTTPServer(application(loop), max_body_size=1024, idle_connection_timeout=60)

@@ -30,6 +30,7 @@ from autoscaler.simulator.report import percentile
 from autoscaler.simulator.setting import Setting
 from celerykit.link import Link
 from celerykit.settings import Settings
+from local import ledger
 from local.process import say
 from local.run import ROOT
 from tests.e2e.cluster import Cluster, Kit, cluster_tool, eventually, is_ready, passing
@@ -206,6 +207,8 @@ def told(kit: Kit, pods: Pods, sent: Mapping[str, Mapping[str, float]]) -> list[
                 started[row.task_id] = row.started_at
         waits = sorted(max(0.0, at - sent[pool][name]) for name, at in started.items())
         boots = pods.boots(pool, begin)
+        workers = {row.worker.partition("@")[0] for row in found}
+        counts = ledger.count(sent[pool], found, set(), workers)
         figures.append(
             {
                 "policy": pool,
@@ -216,9 +219,9 @@ def told(kit: Kit, pods: Pods, sent: Mapping[str, Mapping[str, float]]) -> list[
                 "worker_hours": round(pods.hours(pool, begin, end), 4),
                 "peak": pods.peaks[pool],
                 "boot_seconds": round(percentile(boots, 0.5), 1),
-                "interrupted": sum(row.ended_at is None for row in found),
-                "run_twice": len([row for row in found if row.ended_at is not None]) - len(started),
-                "lost": len(sent[pool].keys() - started.keys()),
+                "interrupted": counts.interrupted,
+                "run_twice": counts.run_twice,
+                "lost": counts.lost,
             }
         )
     return figures

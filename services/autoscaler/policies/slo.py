@@ -5,7 +5,8 @@ It reckons in slots, in three numbers: the greater of the first two counts, but 
 keep   for tasks as they arrive. Erlang's C gives the slots with which too many wait too long for no more than
        the part that may. Long tasks do better by what is at work now: until a worker that is ordered now
        serves, each task of today ends with the probability 1 - exp(-seconds / service), and others arrive.
-       A backlog that stands is worked off on top of it, within twice the promise.
+       A backlog that stands is worked off on top of it, within twice the promise. The further a promise is
+       below what a boot takes, the nearer this comes to a slot for every task that is there.
 plan   for those that wait. Each has a deadline, its arrival + the promise; slots that are there work from
        now on, those that boot from when they come, new ones a boot later. A slot starts with a task at once,
        and with one more in each service time. The fewest new slots with which all deadlines are met.
@@ -54,6 +55,16 @@ class _Known(NamedTuple):
     present: int  # workers that serve
     coming: tuple[float, ...]  # when those serve that boot
 
+    @property
+    def queued(self) -> float:
+        """How many tasks wait."""
+        return math.fsum(tasks for _, tasks, _ in self.waiting)
+
+    @property
+    def backlog(self) -> float:
+        """How long all of them take, in seconds of a slot."""
+        return math.fsum(work for _, _, work in self.waiting)
+
 
 def estimate(
     memory: Memory | None, seen: Observation, scale: Autoscale, now: float
@@ -66,8 +77,7 @@ def estimate(
     keep = _steady(known, scale, slack) + _standing(known, scale)
     plan = _plan(known, memory.interval)
     expected = known.arrivals * known.reaction
-    work = math.fsum(tasks for _, tasks, _ in known.waiting) + known.busy
-    cap = work + expected + math.sqrt(expected)
+    cap = known.queued + known.busy + expected + math.sqrt(expected)
     floor = 0.0 if math.isnan(seen.at) else memory.profile.expected(seen.at + known.reaction)
     slots = max(min(max(keep, plan), cap), floor)
     workers = math.ceil(slots / known.slots - 1e-9)
@@ -138,7 +148,7 @@ def recall(looks: Iterable[tuple[float, Observation]], scale: Autoscale) -> Memo
 def _at_most(known: _Known, scale: Autoscale) -> str:
     """What can be kept with as many workers as are allowed."""
     slots = scale.max_workers * known.slots
-    seconds = math.fsum(work for _, _, work in known.waiting) / slots
+    seconds = known.backlog / slots
     longer = ", and ever longer" if known.load >= slots else ""
     return f"with {scale.max_workers} of them what comes now starts in about {seconds:.3g} s{longer}"
 
@@ -190,7 +200,7 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
     relaxed = min(1.0, max(0.0, slack / known.reaction))
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
-    tasks = known.busy + math.fsum(number for _, number, _ in known.waiting)
+    tasks = known.busy + known.queued
     stay = math.exp(-known.reaction / known.service) if known.service else 0.0
     in_time = min(keep, tasks * stay + known.load * (1 - stay))
     # The shorter the promise, the fewer can be ordered when tasks are there: at last a slot for each of them.
@@ -200,9 +210,8 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
 
 def _standing(known: _Known, scale: Autoscale) -> float:
     """Slots that work off a backlog, beside them."""
-    backlog = math.fsum(work for _, _, work in known.waiting)
     may_stand = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
-    return max(0.0, backlog - may_stand) / (WORK_OFF * scale.slo_seconds)
+    return max(0.0, known.backlog - may_stand) / (WORK_OFF * scale.slo_seconds)
 
 
 def _plan(known: _Known, interval: float) -> float:
@@ -210,8 +219,7 @@ def _plan(known: _Known, interval: float) -> float:
         return 0.0
     present = known.slots * known.present
     start = known.now + known.boot + interval  # of new slots
-    tasks = math.fsum(number for _, number, _ in known.waiting)
-    one = math.fsum(work for _, _, work in known.waiting) / tasks
+    one = known.backlog / known.queued
     idle = max(0.0, present - known.busy)
     missing = enough = due = 0.0
     for deadline, _, work in known.waiting:
