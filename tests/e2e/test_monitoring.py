@@ -16,7 +16,7 @@ from tests.contract.monitoring import (
 )
 from tests.e2e.cluster import CHART, RELEASE, WORKERS, Kit, eventually
 
-TASKS = 60
+TASKS = 300  # more than one worker can start within the promise: the autoscaler has to move
 # kills a child that runs a task: the oldest process that our first one started
 KILL = """
 import os, pathlib, signal
