@@ -4,7 +4,8 @@ It reckons in slots, in three numbers: the greater of the first two counts, but 
 
 keep   for tasks as they arrive. Erlang's C gives the slots with which too many wait too long for no more than
        the part that may. Long tasks do better by what is at work now: until a worker that is ordered now
-       serves, each task of today ends with the probability 1 - exp(-seconds / service), and others arrive.
+       serves, each task of today ends with the probability 1 - exp(-seconds / service), and others arrive;
+       while a task may still wait, a slot gets free for it, or a worker that is ordered later is in time.
        A backlog that stands is worked off on top of it, within twice the promise. The further a promise is
        below what a boot takes, the nearer this comes to a slot for every task that is there.
 plan   for those that wait. Each has a deadline, its arrival + the promise; slots that are there work from
@@ -14,8 +15,9 @@ cap    what can be there to do: waiting, at work, and arriving until new workers
 
 What came at this time on the days before is a floor under all of it.
 
-Down it goes to the most of a window that follows from what a boot costs: an idle worker costs as much as
-four of its boots, and stays for longer where the promise leaves no time to get it back.
+Down it goes to the most of a window that follows from what a boot costs, as an idle worker soon costs as much
+as its boots; it stays for longer where the promise leaves no time to get it back. And only if slots are to
+spare: the number of tasks spreads about its mean by the root of it, and is soon back.
 """
 
 import math
@@ -34,8 +36,8 @@ from autoscaler.policies.troubles import STALLED_SECONDS
 RELAXED = 0.5  # the part that may wait too long where there is time to order more, then
 STANDING = 0.5  # of the promise: a backlog that is worked off in less may stand
 WORK_OFF = 2.0  # promises within which the rest of it goes
-BOOTS_IDLE = 4.0
-SERVICES_IDLE = 0.5  # a worker that drains is paid for its last tasks
+BOOTS_IDLE = 3.5  # that a worker stays for
+SPREAD = 0.25  # root mean numbers of tasks that slots are to spare before there are fewer
 LENIENT = 1.0  # seconds by which a promise may be too short
 BLIND_STEP = 0.25  # more workers, where nothing but their own word tells that there are too few
 
@@ -54,6 +56,11 @@ class _Known(NamedTuple):
     slots: int  # of a worker
     present: int  # workers that serve
     coming: tuple[float, ...]  # when those serve that boot
+
+    @property
+    def stay(self) -> float:
+        """The part of the tasks at work that still is when a worker that is ordered now serves."""
+        return math.exp(-self.reaction / self.service) if self.service else 0.0
 
     @property
     def queued(self) -> float:
@@ -80,14 +87,15 @@ def estimate(
     cap = known.queued + known.busy + expected + math.sqrt(expected)
     floor = 0.0 if math.isnan(seen.at) else memory.profile.expected(seen.at + known.reaction)
     slots = max(min(max(keep, plan), cap), floor)
-    workers = math.ceil(slots / known.slots - 1e-9)
-    window = max(
-        BOOTS_IDLE * known.boot + max(0.0, known.reaction - max(0.0, slack)), SERVICES_IDLE * known.service
-    )
+    workers = _workers(slots, known)
+    spare = min(slots, SPREAD * math.sqrt(known.load))
+    if workers < seen.fleet.wanted:
+        workers = min(seen.fleet.wanted, _workers(slots + spare, known))
+    window = BOOTS_IDLE * known.boot + max(0.0, known.reaction - max(0.0, slack))
     words = (
         f"{known.load:.4g} slots of work arrive, a task takes {known.service:.3g} s, a boot"
         f" {known.boot:.3g} s: keep {keep:.4g}, for those that wait {plan:.4g}, at most {cap:.4g}, by the"
-        f" hour {floor:.4g} slots: {workers} workers"
+        f" hour {floor:.4g} slots, {spare:.3g} more before fewer: {workers} workers"
     )
     if not possible:
         words += f"; {scale.slo_seconds:g} s cannot be promised, {known.reaction:.3g} s could"
@@ -98,6 +106,7 @@ def estimate(
         "plan": plan,
         "cap": cap,
         "floor": floor,
+        "spare": spare,
         "offeredLoad": known.load,
         "serviceSeconds": known.service,
         "bootSeconds": known.boot,
@@ -143,6 +152,10 @@ def blind(memory: Memory | None, seen: Observation, now: float) -> tuple[Estimat
 def recall(looks: Iterable[tuple[float, Observation]], scale: Autoscale) -> Memory | None:
     """Learn from what was, without workers, at moments of the steady clock; None if nothing is known."""
     return learning.recall(looks, scale.expected_task_seconds)
+
+
+def _workers(slots: float, known: _Known) -> int:
+    return math.ceil(slots / known.slots - 1e-9)
 
 
 def _at_most(known: _Known, scale: Autoscale) -> str:
@@ -200,18 +213,21 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
     relaxed = min(1.0, max(0.0, slack / known.reaction))
     part = part ** (1 - relaxed) * max(part, RELAXED) ** relaxed
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
-    tasks = known.busy + known.queued
-    stay = math.exp(-known.reaction / known.service) if known.service else 0.0
-    in_time = min(keep, tasks * stay + known.load * (1 - stay))
+    may_wait = min(max(0.0, slack), STANDING * scale.slo_seconds)
+    turns = 1 + may_wait / known.service if known.service else 1.0  # tasks that a slot takes meanwhile
+    urgent = math.fsum(tasks for deadline, tasks, _ in known.waiting if deadline <= known.now + known.reaction)
+    there = (known.busy + urgent) * known.stay / turns
+    in_time = min(keep, there + known.load * (1 - known.stay))
     # The shorter the promise, the fewer can be ordered when tasks are there: at last a slot for each of them.
     short = min(1.0, max(0.0, -slack) / scale.slo_seconds)
+    tasks = known.busy + known.queued
     return (1 - short) * in_time + short * max(keep, tasks, known.arrivals * known.service)
 
 
 def _standing(known: _Known, scale: Autoscale) -> float:
-    """Slots that work off a backlog, beside them."""
+    """Slots that work off a backlog, beside them; long tasks count among those that are there."""
     may_stand = STANDING * scale.slo_seconds * known.slots * max(1, known.present)
-    return max(0.0, known.backlog - may_stand) / (WORK_OFF * scale.slo_seconds)
+    return (1 - known.stay) * max(0.0, known.backlog - may_stand) / (WORK_OFF * scale.slo_seconds)
 
 
 def _plan(known: _Known, interval: float) -> float:
