@@ -165,8 +165,8 @@ LIMITS_OF_TRUTH = """\
 - All is one machine of {cores} cores that others use as well (load average {load_average:g}), with one queue,
   at most {max_workers:g} workers of {concurrency:g} threads, and tasks that sleep. It says nothing of nodes,
   images, probes and limits of CPU.
-- Our own policies act through the actuator for processes. That for Kubernetes takes drained pods away
-  together, once all of them were found empty at two ticks: `--removal together`, which was not played.
+- Our own policies act through the actuator for processes. On Kubernetes a drained pod goes some seconds
+  later: its probe has to have failed twice, and two ticks to have seen that.
 - `slo` learns: for real from what the workers count, which is read some seconds later than the backlog, and
   in the simulation from what the broker counts at the very same moment. So it is predicted less closely.
 - The ports of others decide in our loop, at their own pace. Who goes is picked and ended by the bench, as a
@@ -198,7 +198,7 @@ CLUSTER_COLUMNS = {
 }
 CLUSTER_LIMITS = """\
 Worker-hours are counted until the last task of both pools has ended. Two pools boot on two cores, so that a
-boot takes longer the more of them there are. Drained pods go together, once all are empty.
+boot takes longer the more of them there are. A drained pod goes some seconds after it is empty.
 """
 METHOD = """\
 ## How it is measured

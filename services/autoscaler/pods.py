@@ -123,8 +123,8 @@ def removable(view: View, empty_before: Collection[str], unborn: int = 0) -> int
     """Tell by how many the number may fall now, or in words why it must not.
 
     A ReplicaSet removes pods that are not ready before ready ones. So the number may fall by the count of
-    the victims if they are all the pods that are not ready, and empty now and at the tick before. `unborn`
-    is how many replicas without a pod are to go as well.
+    the victims that are not ready, if no other pod is so, and they are empty now and at the tick before; a
+    victim that still ends its tasks is ready. `unborn` is how many replicas without a pod are to go as well.
     """
     victims, deployment = view.victims, view.deployment
     if not victims and not unborn:
@@ -142,6 +142,7 @@ def removable(view: View, empty_before: Collection[str], unborn: int = 0) -> int
         if pod.name not in going and not (pod.ready and view.answer(pod).ready):
             said = not pod.ready or pod.name in view.answers
             return f"{pod.name} {'is not ready' if said else 'does not answer'}, and was not told to drain"
-    if any(pod.name not in view.empty or pod.name not in empty_before for pod in victims):
+    down = [pod.name for pod in victims if not pod.ready]
+    if any(name not in view.empty or name not in empty_before for name in down):
         return 0
-    return len(victims) + unborn
+    return len(down) + unborn

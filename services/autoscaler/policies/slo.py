@@ -215,7 +215,9 @@ def _steady(known: _Known, scale: Autoscale, slack: float) -> float:
     keep: float = slots_for(known.load, known.service, scale.slo_seconds, part)
     may_wait = min(max(0.0, slack), STANDING * scale.slo_seconds)
     turns = 1 + may_wait / known.service if known.service else 1.0  # tasks that a slot takes meanwhile
-    urgent = math.fsum(tasks for deadline, tasks, _ in known.waiting if deadline <= known.now + known.reaction)
+    urgent = math.fsum(
+        tasks for deadline, tasks, _ in known.waiting if deadline <= known.now + known.reaction
+    )
     there = (known.busy + urgent) * known.stay / turns
     in_time = min(keep, there + known.load * (1 - known.stay))
     # The shorter the promise, the fewer can be ordered when tasks are there: at last a slot for each of them.

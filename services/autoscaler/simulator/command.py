@@ -12,7 +12,7 @@ from autoscaler.simulator.contenders import CONTENDERS, contender
 from autoscaler.simulator.engine import NeverEnds, simulate
 from autoscaler.simulator.loads import Load, read_csv
 from autoscaler.simulator.report import ELASTICITY, Row, elasticity, figures, oracle_figures
-from autoscaler.simulator.setting import Delivery, Removal, Setting
+from autoscaler.simulator.setting import Delivery, Setting
 
 ORACLE = "oracle"  # no policy, but the bound of all
 
@@ -35,13 +35,6 @@ OPTIONS = (
     ("--max", "max_workers", int, "N", "workers that are never exceeded"),
     ("--metric-delay", "metric_delay", float, "S", "seconds that samples are late"),
     ("--delivery", "delivery", str, "WAY", f"who gets the next task: {' or '.join(get_args(Delivery))}"),
-    (
-        "--removal",
-        "removal",
-        str,
-        "WAY",
-        f"how drained workers go: {' or '.join(get_args(Removal))}, as pods",
-    ),
     ("--prefetch", "prefetch", int, "N", "messages taken for each slot"),
     ("--seed", "seed", int, "N", "the same seed gives the same bytes"),
 )

@@ -63,7 +63,7 @@ class _Worker:
     """A worker as the broker and the cluster see it."""
 
     __slots__ = (
-        "created", "draining", "empty", "heard", "held", "listed", "name", "number", "ready", "running",
+        "created", "draining", "heard", "held", "listed", "name", "number", "ready", "running",
         "stopping", "taken", "uid",
     )  # fmt: skip
 
@@ -72,7 +72,6 @@ class _Worker:
         self.ready = math.inf
         self.draining: float | None = None  # since when it takes no more tasks
         self.heard: float | None = None  # when it was told so and could hear it
-        self.empty = False  # and was found so at the last tick
         self.stopping = False  # told to end: it is none any more for whoever counts
         self.running: dict[int, None] = {}  # tasks, in the order of their start
         self.held: deque[int] = deque()  # taken, and no slot was free
@@ -460,14 +459,7 @@ class _Simulation:
             self._take_no_more(self.workers[name])
         self._begin(decision.start)
         drained = [worker for worker in self.workers.values() if worker.draining is not None]
-        empty = [worker for worker in drained if self._found_empty(worker)]
-        if self.setting.removal == "together":
-            all_were = len(empty) == len(drained) and all(worker.empty for worker in empty)
-            for worker in self.workers.values():
-                worker.empty = worker in empty
-            if not all_were or decision.start:
-                return
-        for worker in empty:
+        for worker in [worker for worker in drained if self._found_empty(worker)]:
             self._remove(worker)
 
     def _found_empty(self, worker: _Worker) -> bool:

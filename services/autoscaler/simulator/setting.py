@@ -7,9 +7,6 @@ from typing import Literal, get_args
 from autoscaler.simulator.faults import Fault
 
 Delivery = Literal["round-robin", "priority"]  # priority: the older worker first
-# each: a drained worker goes when it is empty, as processes do
-# together: all go once each was found empty at two ticks, as pods do
-Removal = Literal["each", "together"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +30,6 @@ class Setting:
     max_workers: int = 60
     metric_delay: float = 0.0  # by which a sample is older than it says
     delivery: Delivery = "round-robin"
-    removal: Removal = "each"
     prefetch: int = 1  # messages that a worker takes from a queue for each of its slots
     seed: int = 0
     faults: tuple[Fault, ...] = ()
@@ -47,9 +43,8 @@ class Setting:
             _check("boots", boot, boot >= 0, "must be seconds, 0 or more")
         for name in ("concurrency", "max_workers", "prefetch"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "must be 1 or more")
-        for name, kind in (("delivery", Delivery), ("removal", Removal)):
-            if (value := getattr(self, name)) not in get_args(kind):
-                raise ValueError(f"{name}: {value!r} must be {' or '.join(get_args(kind))}")
+        if self.delivery not in (ways := get_args(Delivery)):
+            raise ValueError(f"delivery: {self.delivery!r} must be {' or '.join(ways)}")
         _check("quantile", self.quantile, 0 < self.quantile <= 1, "must be above 0 and at most 1")
         low = 0 <= self.min_workers <= self.max_workers
         _check("min_workers", self.min_workers, low, f"must be 0 to max_workers ({self.max_workers})")

@@ -40,6 +40,12 @@ class FakePod:
     told: list[str] = field(default_factory=list)
     deaf: bool = False
 
+    @property
+    def probed(self) -> bool:
+        """What the worker answers to the kubelet."""
+        worker = self.worker
+        return bool(worker["ready"] or (worker["draining"] and (worker["active"] or worker["reserved"])))
+
     def json(self) -> dict[str, Any]:
         state = (
             {"running": {}} if self.running else {"waiting": {"reason": self.waiting or "PodInitializing"}}
@@ -114,8 +120,8 @@ class FakeKubernetes:
     def readiness(self) -> None:
         """Have the kubelet see what the workers say."""
         for pod in self.pods.values():
-            if pod.running and pod.ready != pod.worker["ready"]:
-                pod.ready = pod.worker["ready"]
+            if pod.running and pod.ready != pod.probed:
+                pod.ready = pod.probed
                 self.version += 1
 
     def deployment(self) -> dict[str, Any]:
@@ -155,7 +161,7 @@ class _Worker(RequestHandler):
         if self.pod.deaf:
             self.set_status(404)
             return
-        self.set_status(200 if self.pod.worker["ready"] else 503)
+        self.set_status(200 if self.pod.probed else 503)
         self.finish(msgspec.json.encode(self.pod.worker))
 
     async def post(self) -> None:

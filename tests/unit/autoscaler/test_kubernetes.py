@@ -106,18 +106,29 @@ async def test_drained_pods_are_the_ones_that_go_and_the_number_falls_by_their_c
     assert len((await bench.look()).serving) == 3
 
 
-async def test_a_busy_worker_is_waited_for(bench: Bench) -> None:
+async def test_a_busy_worker_is_waited_for_and_an_empty_one_goes_before_it(bench: Bench) -> None:
     names = await bench.have(3)
     bench.fake.pods[names[0]].worker["active"] = 1
     await bench.drained(names[0], names[1])
     for _ in range(3):
         await bench.tick()
-    assert bench.fake.replicas == 3
+    assert [pod.name for pod in bench.fake.removed] == [names[1]]
     bench.fake.pods[names[0]].worker["active"] = 0
+    bench.fake.readiness()
     await bench.tick()
-    assert bench.fake.replicas == 3  # empty for the first time
+    assert bench.fake.replicas == 2  # empty for the first time
     await bench.tick()
-    assert {pod.name for pod in bench.fake.removed} == {names[0], names[1]}
+    assert [pod.name for pod in bench.fake.removed] == [names[1], names[0]]
+
+
+async def test_a_busy_worker_that_is_not_ready_keeps_the_number(bench: Bench) -> None:
+    names = await bench.have(3)
+    bench.fake.pods[names[0]].worker["active"] = 1
+    await bench.drained(names[0], names[1])
+    bench.fake.pods[names[0]].ready = False  # a ReplicaSet could take it for the empty one
+    for _ in range(3):
+        await bench.tick()
+    assert bench.fake.replicas == 3
 
 
 async def test_a_drained_pod_that_kubernetes_still_believes_ready_keeps_the_number(bench: Bench) -> None:

@@ -140,7 +140,7 @@ def test_more_work_than_the_workers_get_done_calls_for_more_before_anything_is_l
 
 def test_long_tasks_are_followed_by_what_is_at_work() -> None:
     asked = Course().settle(rate=0.3, service=180, workers=15, ticks=720)
-    # Half of the promise a task may wait, in which each slot takes a sixth of a task; Erlang's C calls for 61.
+    # Half of the promise a task may wait, in which a slot takes a sixth of one; Erlang's C calls for 61.
     assert 54 * 6 / 7 <= asked.terms["keep"] <= 54
 
 

@@ -113,20 +113,6 @@ def test_an_empty_worker_goes_at_the_tick_after_that_at_which_it_is_told_to_drai
     assert min(life.removed for life in run.lives) == told + 5
 
 
-def test_drained_pods_go_together_when_all_were_found_empty_at_two_ticks():
-    setting = replace(SETTING, min_workers=3, removal="together")
-    run = simulate(load((0, 50), (0, 1), (0, 100)), scripted(lambda now: 1, low=1), setting)
-    tick = run.wanted[1][0]
-    found = next(tick + 5 * n for n in range(20) if tick + 5 * n >= 50)
-    assert sorted(life.removed for life in run.lives) == [found + 5, found + 5, 100]
-
-
-def test_an_empty_pod_goes_at_the_second_tick_that_finds_it_so():
-    setting = replace(SETTING, min_workers=2, removal="together")
-    run = simulate(load((0, 100)), scripted(lambda now: 1, low=1), setting)
-    assert min(life.removed for life in run.lives) == run.wanted[1][0] + 10
-
-
 def test_a_worker_that_boots_is_told_to_drain_when_it_has():
     course = scripted(lambda now: 2 if now < 5 else 1, low=1)
     run = simulate(load((0, 100), (1, 100)), course, replace(SETTING, concurrency=2))
@@ -275,18 +261,16 @@ TASKS = st.lists(st.tuples(st.floats(0, 500), st.floats(0, 100)), min_size=1, ma
     tasks=TASKS,
     name=st.sampled_from(sorted(CONTENDERS)),
     delivery=st.sampled_from(["round-robin", "priority"]),
-    removal=st.sampled_from(["each", "together"]),
     prefetch=st.integers(1, 3),
     crashes=st.lists(st.floats(0, 300), max_size=3),
 )
 def test_every_task_ends_once_and_every_second_of_a_worker_is_counted(
-    tasks, name, delivery, removal, prefetch, crashes
+    tasks, name, delivery, prefetch, crashes
 ):
     setting = replace(
         SETTING,
         concurrency=2,
         delivery=delivery,
-        removal=removal,
         prefetch=prefetch,
         faults=tuple(faults.Crash(when) for when in crashes),
     )
