@@ -51,7 +51,8 @@ def watch(state: State, estimate: Estimate, scale: Autoscale, now: float) -> Sta
     if gap or not state.asked:
         return replace(state, asked=((now, estimate.workers),), watched_since=now, after_gap=gap)
     window = down_window(estimate, scale)
-    kept = [(when, asked) for when, asked in state.asked if now - when <= window]
+    # What is no more than now is no longer the most, whatever comes.
+    kept = [(when, asked) for when, asked in state.asked if now - when <= window and asked > estimate.workers]
     return replace(state, asked=(*kept, (now, estimate.workers)))
 
 

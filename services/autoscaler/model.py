@@ -218,7 +218,8 @@ class Decision:
 class State:
     """What is remembered of a pool from tick to tick; times are seconds of one steady clock."""
 
-    asked: tuple[tuple[float, int], ...] = ()  # what the policy asked for, over the down window
+    # What the policy asked for over the down window, where it has not asked for as many since.
+    asked: tuple[tuple[float, int], ...] = ()
     watched_since: float = math.inf  # since when there was no gap
     after_gap: bool = False  # the watch began again after a gap, not at the start
     stepped_down: float = -math.inf

@@ -5,11 +5,13 @@ all arrivals so far tells how long each of them has waited.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoscaler.model import Fleet, Flow, Observation, Worker
 from autoscaler.policies.profile import Profile
+from autoscaler.policies.rows import Rows
 from autoscaler.policies.troubles import Look, Watch
 
 ARRIVALS_SECONDS = 300.0  # over which arrivals are averaged; longer where tasks are longer
@@ -25,6 +27,7 @@ BACK_SECONDS = 60.0  # in which workers take again what a lost broker has put ba
 GAP_SECONDS = 90.0
 BOOTS = 20  # the last so many count
 BOOT_PART = 0.9  # of all boots take no longer than what is reckoned with
+NO_CURVE = Rows(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Line:
     busy: float = 0.0  # slots that are at work on its tasks
     ended: float = 0.0
     told: float = math.nan  # what the flow's own total was
-    curve: tuple[tuple[float, float], ...] = ()  # when, and how many had arrived until then; at each sample
+    curve: Rows = NO_CURVE  # when, and how many had arrived until then; at each sample
     busy_seconds: float = 0.0  # decays, as do
     tasks: float = 0.0  # the tasks that ended within
 
@@ -64,19 +67,18 @@ class Line:
         A burst in the first seconds of the watch is no rate yet: it counts as if over a minute.
         """
         now, arrived = self.curve[-1]
-        since, before = next(sample for sample in self.curve if sample[0] >= now - seconds)
+        since, before = self.curve[self.curve.first(now - seconds)]
         return (arrived - before) / max(now - since, min(seconds, RECENT_SECONDS))
 
     def ages(self, now: float) -> Iterator[tuple[float, float]]:
         """How long tasks have waited, and how many of them so long; the longest first."""
-        begun = self.curve[-1][1] - self.waiting
-        since, counted = self.curve[0]
-        if counted > begun:  # they are older than what is remembered
-            yield now - since, counted - begun
-        for at, arrived in self.curve[1:]:
-            if arrived > max(begun, counted):
-                yield now - since, arrived - max(begun, counted)
-            since, counted = at, max(counted, arrived)
+        times, arrived = self.curve.column(0), self.curve.column(1)
+        counted = arrived[-1] - self.waiting
+        for number in range(bisect_right(arrived, counted), len(arrived)):
+            if arrived[number] > counted:
+                # Those of the first sample are older than what is remembered.
+                yield now - times[max(0, number - 1)], arrived[number] - counted
+                counted = arrived[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,8 @@ def _sample(line: Line, waiting: float, busy: float, flow: Flow, at: float) -> L
         ended, learned = max(0.0, flow.ended - line.told), True
     arrived = line.ended + ended + waiting + busy
     window = line.window
-    curve = tuple(sample for sample in line.curve if sample[0] >= at - window)
+    first = line.curve.first(at - window)
+    before = line.curve[-1][1] if first < len(line.curve) else 0.0
     sampled = replace(
         line,
         waiting=waiting,
@@ -207,7 +210,7 @@ def _sample(line: Line, waiting: float, busy: float, flow: Flow, at: float) -> L
         ended=line.ended + ended,
         told=flow.ended,
         # Expired or purged messages leave without an end; arrivals never fall for that.
-        curve=(*curve, (at, max(arrived, curve[-1][1] if curve else 0.0))),
+        curve=line.curve.add((at, max(arrived, before)), first),
     )
     if not learned:
         return sampled
@@ -223,7 +226,9 @@ def _watch_broker(memory: Memory, seen: Observation, now: float) -> Memory:
     """See who was ready before and is not now; `memory` has the queues as they were before."""
     serving = seen.fleet.serving
     lost = [worker for worker in serving if not worker.ready and worker.name in memory.ready]
-    memory = replace(memory, ready=frozenset(worker.name for worker in serving if worker.ready))
+    ready = frozenset(worker.name for worker in serving if worker.ready)
+    # Mostly these are the same names as before.
+    memory = memory if ready == memory.ready else replace(memory, ready=ready)
     if not lost:
         return memory
     most = float(seen.fleet.slots * len(lost))
@@ -247,7 +252,8 @@ def _watch_boots(memory: Memory, seen: Observation) -> Memory:
     old = {name for name, created in coming.items() if seen.at - created > GAP_SECONDS}
     again |= old if memory.known is None else set()
     coming = {name: created for name, created in coming.items() if name not in again}
-    return replace(memory, boots=(*memory.boots, *boots)[-BOOTS:], coming=coming, known=names)
+    known = memory.ready if names == memory.ready else names  # one for both
+    return replace(memory, boots=(*memory.boots, *boots)[-BOOTS:], coming=coming, known=known)
 
 
 def _is_new(worker: Worker, memory: Memory) -> bool:

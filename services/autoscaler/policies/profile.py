@@ -4,24 +4,28 @@ It is a floor. A forecast that is wrong may cost a worker for a while, but never
 """
 
 import math
-from dataclasses import dataclass, replace
+from array import array
+from dataclasses import dataclass, field, replace
 
 DAY = 86400.0
 BUCKET_SECONDS = 300.0
 BUCKETS = int(DAY / BUCKET_SECONDS)
 NEWEST = 0.5  # the weight of the last day
 COMPARED = 6  # buckets over which today is held against the days before
+NONE = array("d")
+UNKNOWN = array("d", (math.nan,) * BUCKETS)  # one for all pools, and never changed
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Work that arrives, in slots, by the time of day in UTC; times are unix seconds."""
 
-    loads: tuple[float, ...] = (math.nan,) * BUCKETS
+    loads: "array[float]" = field(default_factory=lambda: UNKNOWN)  # by bucket of the day; never changed
     bucket: int = -1  # since the start of 1970; the one that is filled
     begun: float = math.nan
     work: float = 0.0  # slot-seconds in it so far
-    compared: tuple[tuple[float, float], ...] = ()  # of the last buckets: what came, and what was expected
+    came: "array[float]" = field(default_factory=lambda: NONE)  # in the last buckets, at most COMPARED
+    before: "array[float]" = field(default_factory=lambda: NONE)  # and what was expected in them
 
     def add(self, at: float, work: float) -> "Profile":
         """Take in what arrived since the last call, in slot-seconds."""
@@ -29,14 +33,13 @@ class Profile:
         if bucket == self.bucket:
             return replace(self, work=self.work + work)
         whole = bucket == self.bucket + 1 and self.begun - self.bucket * BUCKET_SECONDS < BUCKET_SECONDS / 10
-        filled = self._filled() if whole else replace(self, compared=())
+        filled = self._filled() if whole else replace(self, came=NONE, before=NONE)
         return replace(filled, bucket=bucket, begun=at, work=work)
 
     def expected(self, at: float) -> float:
         """The slots that are at work then, if the day goes on like those before; 0 if none is known."""
         load = self.loads[int(at // BUCKET_SECONDS) % BUCKETS]
-        came = math.fsum(one for one, _ in self.compared)
-        before = math.fsum(one for _, one in self.compared)
+        came, before = math.fsum(self.came), math.fsum(self.before)
         like = min(1.0, came / before) if before else 1.0
         return 0.0 if math.isnan(load) else load * like
 
@@ -45,6 +48,12 @@ class Profile:
         load, before = self.work / BUCKET_SECONDS, self.loads[index]
         known = not math.isnan(before)
         learned = NEWEST * load + (1 - NEWEST) * before if known else load
-        loads = (*self.loads[:index], learned, *self.loads[index + 1 :])
-        compared = (*self.compared, (load, before))[-COMPARED:] if known else ()
-        return replace(self, loads=loads, compared=compared)
+        loads = self.loads[:]
+        loads[index] = learned
+        if not known:
+            return replace(self, loads=loads, came=NONE, before=NONE)
+        return replace(self, loads=loads, came=_last(self.came, load), before=_last(self.before, before))
+
+
+def _last(numbers: "array[float]", number: float) -> "array[float]":
+    return (numbers + array("d", (number,)))[-COMPARED:]
