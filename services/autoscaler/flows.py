@@ -1,6 +1,7 @@
 """What went through each queue since it is watched: totals that only rise, of counters that come and go."""
 
 import math
+from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,7 +29,22 @@ class Counter(NamedTuple):
 
 
 Reading = Mapping[Process, Mapping[Counter, float]]  # all that a source tells at one moment
-_Told = Mapping[tuple[str, Queue], float]
+NOTHING = array("d")
+Totals = Mapping[tuple[str, Queue], float]  # by what and queue
+
+
+@dataclass(slots=True)
+class _Life:
+    """What one process counted when it was last read, in as little as thousands of them may take."""
+
+    read: float = math.nan  # when
+    turn: int = -2  # and in which reading; before all that there were
+    counters: tuple[Counter, ...] = ()
+    values: "array[float]" = field(default_factory=lambda: NOTHING)  # of these; never changed
+
+    def counts(self) -> dict[Counter, float]:
+        """Give the last value of each counter."""
+        return dict(zip(self.counters, self.values, strict=True))
 
 
 class _Totals:
@@ -41,22 +57,22 @@ class _Totals:
 
     def __init__(self) -> None:
         self._began = math.nan
-        self._last: dict[Process, dict[Counter, float]] = {}
-        self._read: dict[Process, float] = {}  # when it was last read
-        self._just_read: Collection[Process] = ()
+        self._lives: dict[Process, _Life] = {}
+        self._shapes: dict[tuple[Counter, ...], tuple[Counter, ...]] = {}  # one for all workers of a pool
+        self._turn = 0
         self._queues: Collection[Queue] = ()
         self._totals: dict[tuple[str, Queue], float] = {}
 
-    def read(self, queues: Collection[Queue], reading: Reading, now: float) -> _Told:
+    def read(self, queues: Collection[Queue], reading: Reading, now: float) -> Totals:
         """Take in what is told now; returns the totals of what is told now, and of nothing else."""
         if math.isnan(self._began):
             self._began = now
         young = max(self._began, now - FORGOTTEN_SECONDS)
-        told: set[tuple[str, Queue]] = set()
+        told: dict[tuple[str, Queue], float] = {}
         for process, counters in reading.items():
-            last = self._last.setdefault(process, {})
-            seen = process in self._just_read or young < process.started <= now
-            self._read[process] = now
+            life = self._lives.setdefault(process, _Life())
+            seen = life.turn == self._turn - 1 or young < process.started <= now
+            life.read, life.turn, last = now, self._turn, life.counts()
             for counter, value in counters.items():
                 if not (math.isfinite(value) and value >= 0):
                     continue
@@ -65,21 +81,29 @@ class _Totals:
                 gain = value if value < before else value - before  # less than before: it began anew
                 last[counter] = value
                 key = (counter.what, counter.queue)
-                self._totals[key] = self._totals.get(key, 0.0) + gain
-                told.add(key)
-        self._just_read = reading.keys()
-        for process in [one for one, when in self._read.items() if now - when > FORGOTTEN_SECONDS]:
-            del self._read[process], self._last[process]
+                told[key] = self._totals[key] = self._totals.get(key, 0.0) + gain
+            self._put(life, last)
+        self._turn += 1
+        for process in [one for one, life in self._lives.items() if now - life.read > FORGOTTEN_SECONDS]:
+            del self._lives[process]
         if queues != self._queues:
             self._keep(queues)
-        return {key: self._totals[key] for key in told}
+        return told
 
     def _keep(self, queues: Collection[Queue]) -> None:
         """Forget all other queues."""
         self._queues = queues
         self._totals = {key: total for key, total in self._totals.items() if key[1] in queues}
-        for process, last in self._last.items():
-            self._last[process] = {counter: n for counter, n in last.items() if counter.queue in queues}
+        for life in self._lives.values():
+            self._put(life, {counter: n for counter, n in life.counts().items() if counter.queue in queues})
+
+    def _put(self, life: _Life, last: Mapping[Counter, float]) -> None:
+        counters = tuple(last)
+        if counters != life.counters:
+            life.counters = self._shapes.setdefault(counters, counters)
+            if len(self._shapes) > len(self._lives):  # some are of nobody any more
+                self._shapes = {one.counters: one.counters for one in self._lives.values()}
+        life.values = array("d", last.values())
 
 
 @dataclass(slots=True)
@@ -119,10 +143,19 @@ class Flows:
         self, queues: Collection[Queue], now: float, broker: Reading, workers: Reading
     ) -> Mapping[Queue, Flow]:
         """Take in what both tell now; returns the flow of each queue of which anything is told now."""
+        return self.follow(queues, now, self.broker(queues, now, broker), workers)
+
+    def broker(self, queues: Collection[Queue], now: float, reading: Reading) -> Totals:
+        """Take in what the broker tells, to be followed by what the workers do."""
+        return self._broker.read(frozenset(queues), reading, now)
+
+    def follow(
+        self, queues: Collection[Queue], now: float, by_broker: Totals, workers: Reading
+    ) -> Mapping[Queue, Flow]:
+        """Take in what the workers tell beside the broker."""
         queues = frozenset(queues)
         if queues != self._ended.keys():
             self._ended = {queue: self._ended.get(queue, _Ended()) for queue in queues}
-        by_broker = self._broker.read(queues, broker, now)
         by_workers = self._workers.read(queues, workers, now)
         flows: dict[Queue, Flow] = {}
         for queue, ended in self._ended.items():

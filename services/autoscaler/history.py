@@ -20,11 +20,11 @@ from autoscaler.prometheus import (
     SERIES,
     WORKER_COUNTERS,
     WORKER_STARTED,
-    QueryError,
     any_of,
     more_labels,
     quoted,
 )
+from autoscaler.stream import QueryError
 
 POINTS = 1000  # of one series in an answer; Prometheus gives 11,000 at most, and many series are large
 PART_SECONDS = 600.0  # in which tasks take about as long, and enough of them end

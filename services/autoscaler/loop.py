@@ -20,7 +20,8 @@ from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Estimate, Fleet, Observation, Reason, State
 from autoscaler.past import looks
 from autoscaler.policies import RECALLS, estimate
-from autoscaler.prometheus import Prometheus, QueryError
+from autoscaler.prometheus import Prometheus
+from autoscaler.stream import QueryError
 
 CHANGES_KEPT = 50
 QUERY_SECONDS = 5.0

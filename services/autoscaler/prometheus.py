@@ -1,24 +1,26 @@
 """What Prometheus knows of the queues: two queries for all pools, and nothing read as zero that is not."""
 
-import asyncio
 import json
 import logging
 import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from sys import intern
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
-from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPError
 
 from autoscaler.config import Pool
 from autoscaler.flows import Counter, Flows, Process, Queue, Reading
 from autoscaler.model import Observation, Reason, Signal
+from autoscaler.stream import Answer, QueryError
 
 SERIES = {
     "rabbitmq_detailed_queue_messages_ready": "ready",
@@ -37,10 +39,6 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
-
-
-class QueryError(Exception):
-    """Prometheus gave no data; the text says why."""
 
 
 # Of all labels only those that are read: an answer has thousands of them.
@@ -77,30 +75,14 @@ class Sample(msgspec.Struct):
     value: tuple[float, str]
 
 
-class _Matrix(msgspec.Struct, rename="camel"):
-    result_type: Literal["matrix"]
-    result: list[Series]
+class Newest(NamedTuple):
+    """The last sample of a series: unix seconds, -inf if there is none, and the number as text."""
+
+    at: float
+    text: str
 
 
-class _Vector(msgspec.Struct, rename="camel"):
-    result_type: Literal["vector"]
-    result: list[Sample]
-
-
-class _MatrixAnswer(msgspec.Struct):
-    status: Literal["success"]
-    data: _Matrix
-    warnings: list[str] = []
-
-
-class _VectorAnswer(msgspec.Struct):
-    status: Literal["success"]
-    data: _Vector
-    warnings: list[str] = []
-
-
-_A = TypeVar("_A", _MatrixAnswer, _VectorAnswer)
-_Found = Mapping[tuple[str, str, str], list[Series]]  # by name, vhost, queue
+_Found = Mapping[tuple[str, Queue], list[Newest]]  # by `ready` or `unacknowledged`
 
 
 class Prometheus:
@@ -135,48 +117,53 @@ class Prometheus:
 
         What went through the queues comes with it where anybody tells, and is missed by nobody.
         """
-        seen, workers = await asyncio.gather(self._queues(pools), self._workers(pools))
-        if isinstance(seen, QueryError):
-            return dict.fromkeys(pools, Observation(problem=Reason.QUERY_ERROR, detail=str(seen)))
-        found, now = seen
         owners = {(pool.vhost, queue): pool for pool in pools.values() for queue in pool.queues}
-        flows = self._flows.update(owners, now, _broker(owners, found, now), workers)
+        told = _Broker(owners, self._clock)
+        if problem := await self._queues(pools, told):
+            return dict.fromkeys(pools, Observation(problem=Reason.QUERY_ERROR, detail=problem))
+        by_broker = self._flows.broker(owners, told.now, told.nodes)
+        told.nodes.clear()  # before the workers are asked, as what they tell is as large
+        flows = self._flows.follow(owners, told.now, by_broker, await self._workers(pools))
         return {
             name: replace(
-                _observation(pool, found, now),
+                _observation(pool, told.found, told.now),
                 flows=tuple(flows[key] for queue in pool.queues if (key := (pool.vhost, queue)) in flows),
             )
             for name, pool in pools.items()
         }
 
-    async def _queues(self, pools: Mapping[str, Pool]) -> tuple[_Found, float] | QueryError:
-        """What the broker tells, and Prometheus' time."""
+    async def _queues(self, pools: Mapping[str, Pool], told: "_Broker") -> str:
+        """Ask what the broker tells; returns why it is not known."""
         try:
-            response = await self._ask(query(pools, self._labels))
-            return _found(_decoded(response.body, _MatrixAnswer).data.result), self._now(response)
+            answer = Answer("matrix", Series, told.take)
+            await self._ask(query(pools, self._labels), answer, told.head)
         except QueryError as error:
-            return error
+            return str(error)
+        return ""
 
     async def _workers(self, pools: Mapping[str, Pool]) -> Reading:
         """What the workers tell; where they cannot be asked for it, nothing is told."""
-        reading: Reading = {}
+        told = _Workers(pools)
         problem = ""
         try:
-            response = await self._ask(worker_query(pools, self._worker_labels))
-            reading = _told(pools, _decoded(response.body, _VectorAnswer).data.result)
+            answer = Answer("vector", Sample, told.take)
+            await self._ask(worker_query(pools, self._worker_labels), answer)
         except QueryError as error:
             problem = str(error)
         if problem and not self._problem:
             logger.warning("what the workers count is not known: %s", problem)
         self._problem = problem
-        return reading
+        return {} if problem else told.reading()
 
-    async def _ask(self, promql: str) -> HTTPResponse:
+    async def _ask(self, promql: str, answer: Answer[Any], head: Callable[[str], None] | None = None) -> None:
+        """Have the answer read; `head` gets each line of the HTTP head before."""
         try:
             response = await self._http.fetch(
                 self._url,
                 method="POST",
                 body=urlencode({"query": promql}),
+                header_callback=head,
+                streaming_callback=answer.feed,
                 raise_error=False,
                 follow_redirects=False,
                 decompress_response=False,
@@ -186,15 +173,8 @@ class Prometheus:
         except (HTTPError, OSError, UnicodeError) as error:
             raise QueryError(f"Prometheus does not answer: {error}") from error
         if response.code != 200:
-            raise QueryError(f"Prometheus answers HTTP {response.code}: {response.body[:200]!r}")
-        return response
-
-    def _now(self, response: HTTPResponse) -> float:
-        """Tell the time by Prometheus' own clock, as the samples do; ours may be wrong."""
-        try:
-            return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-        except ValueError:
-            return self._clock()
+            raise QueryError(f"Prometheus answers HTTP {response.code}: {bytes(answer.rest[:200])!r}")
+        answer.end()
 
 
 def query(pools: Mapping[str, Pool], labels: Mapping[str, str] = NO_LABELS) -> str:
@@ -245,83 +225,98 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)  # PromQL quotes strings as JSON does
 
 
-def _decoded(body: bytes, kind: type[_A]) -> _A:
-    try:
-        answer = msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        shape = "matrix" if kind is _MatrixAnswer else "vector"
-        raise QueryError(f"Prometheus' answer is not a {shape}: {error}") from error
-    if answer.warnings:  # part of the data may be missing
-        raise QueryError(f"Prometheus warns: {answer.warnings[0][:200]}")
-    return answer
+class _Broker:
+    """What the broker tells: the messages that are there, what each node counts, and Prometheus' time.
 
+    What is counted is by the node of the channel, not of the queue.
+    """
 
-def _found(result: Iterable[Series]) -> _Found:
-    found: dict[tuple[str, str, str], list[Series]] = {}
-    for series in result:
+    def __init__(self, owners: Mapping[Queue, Pool], clock: Callable[[], float]) -> None:
+        self._owners, self._clock = owners, clock
+        self._queues = {queue: queue for queue in owners}  # one of each, as it is in many keys
+        self.now = math.nan
+        self.found: dict[tuple[str, Queue], list[Newest]] = {}
+        self.nodes: dict[Process, dict[Counter, float]] = {}
+
+    def head(self, line: str) -> None:
+        """Tell the time by Prometheus' own clock, as the samples do; ours may be wrong."""
+        name, _, value = line.partition(":")
+        if name.lower() == "date":
+            with suppress(ValueError):
+                self.now = parsedate_to_datetime(value).timestamp()
+        elif math.isnan(self.now):
+            self.now = self._clock()
+
+    def take(self, series: Series) -> None:
+        """Take in one series."""
         labels = series.metric
-        found.setdefault((labels.name, labels.vhost, labels.queue), []).append(series)
-    return found
+        queue = self._queues.get((labels.vhost, labels.queue))
+        if queue is None:
+            return
+        at, text = max(series.values, default=(-math.inf, ""))
+        if name := SERIES.get(labels.name):
+            self.found.setdefault((name, queue), []).append(Newest(at, text))
+        if self.now - at > self._owners[queue].autoscale.metric_max_age_seconds:
+            return
+        node = self.nodes.setdefault(Process((labels.instance,)), {})
+        if what := COUNTERS.get(labels.name):
+            counter = Counter(what, queue, intern(labels.exchange))
+            # read by two jobs it is one node still
+            node[counter] = max(_number(text), node.get(counter, -math.inf))
 
 
-def _broker(owners: Mapping[Queue, Pool], found: _Found, now: float) -> Reading:
-    """What each node counts. Acknowledged and published is by the node of the channel, not of the queue."""
-    nodes: dict[Process, dict[Counter, float]] = {}
-    for queue, pool in owners.items():
-        for name in (*SERIES, *COUNTERS):
-            for series in found.get((name, *queue), ()):
-                at, text = max(series.values, default=(-math.inf, ""))
-                if now - at > pool.autoscale.metric_max_age_seconds:
-                    continue
-                node = nodes.setdefault(Process((series.metric.instance,)), {})
-                if what := COUNTERS.get(name):
-                    counter = Counter(what, queue, series.metric.exchange)
-                    # read by two jobs it is one node still
-                    node[counter] = max(_number(text), node.get(counter, -math.inf))
-    return nodes
-
-
-def _told(pools: Mapping[str, Pool], result: Iterable[Sample]) -> Reading:
+class _Workers:
     """What each worker counts: nothing of a queue is 0, as it counts from its start."""
-    processes: dict[tuple[str, str], dict[Counter, float]] = {}
-    started: dict[tuple[str, str], float] = {}
-    for sample in result:
-        labels = sample.metric
-        if labels.pool not in pools:
-            continue
-        pool, worker = pools[labels.pool], (labels.pool, labels.instance)
-        if labels.what == "started":
-            started[worker] = _number(sample.value[1])
-        elif labels.queue in pool.queues:
-            counter = Counter(labels.what, (pool.vhost, labels.queue))
-            processes.setdefault(worker, {})[counter] = _number(sample.value[1])
-    return {
-        Process(worker, start): {
-            Counter(what, (pools[worker[0]].vhost, queue)): 0.0
-            for queue in pools[worker[0]].queues
-            for what in WORKER_COUNTERS.values()
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._nothing = {
+            name: {
+                Counter(what, (pool.vhost, queue)): 0.0
+                for queue in pool.queues
+                for what in WORKER_COUNTERS.values()
+            }
+            for name, pool in pools.items()
         }
-        | processes.get(worker, {})
-        for worker, start in started.items()
-        if math.isfinite(start)
-    }
+        self._pools = pools
+        self._counted: dict[tuple[str, str], dict[Counter, float]] = {}
+        self._started: dict[tuple[str, str], float] = {}
+
+    def take(self, sample: Sample) -> None:
+        """Take in one number."""
+        labels, value = sample.metric, _number(sample.value[1])
+        pool = self._pools.get(labels.pool)
+        if pool is None:
+            return
+        worker = (intern(labels.pool), labels.instance)
+        if labels.what == "started":
+            self._started[worker] = value
+        elif labels.queue in pool.queues:
+            counts = self._counted.setdefault(worker, self._nothing[labels.pool].copy())
+            counts[Counter(labels.what, (pool.vhost, labels.queue))] = value
+
+    def reading(self) -> Reading:
+        """Give what those count of which it is known when they started."""
+        return {
+            Process(worker, start): self._counted.get(worker, self._nothing[worker[0]])
+            for worker, start in self._started.items()
+            if math.isfinite(start)
+        }
 
 
 def _observation(pool: Pool, found: _Found, now: float) -> Observation:
     signals: list[Signal] = []
     problems: list[tuple[Reason, str]] = []
     for queue in pool.queues:
-        for name, short in SERIES.items():
-            series = found.get((name, pool.vhost, queue), [])
+        for short in SERIES.values():
+            series = found.get((short, (pool.vhost, queue)), [])
             if len(series) > 1:
                 problems.append((Reason.SEVERAL_SERIES, f"{len(series)} series of {queue!r} {short}"))
                 continue
-            samples = series[0].values if series else []
-            if not samples:
+            if not series or math.isinf(series[0].at):
                 problems.append((Reason.HOLD_STALE_METRICS, f"no fresh series of {queue!r} {short}"))
                 continue
-            at, text = max(samples)
-            signal = Signal(queue, short, _number(text), max(0.0, now - at))
+            text = series[0].text
+            signal = Signal(queue, short, _number(text), max(0.0, now - series[0].at))
             signals.append(signal)
             if not (math.isfinite(signal.value) and signal.value >= 0):
                 problems.append((Reason.HOLD_STALE_METRICS, f"{queue!r} {short} is {text}"))

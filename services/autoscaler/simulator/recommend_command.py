@@ -14,12 +14,12 @@ import msgspec
 
 from autoscaler.config import PoolName
 from autoscaler.history import History, Sought
-from autoscaler.prometheus import QueryError
 from autoscaler.simulator.command import OPTIONS, BadInput, table
 from autoscaler.simulator.loads import DEFAULT_QUEUE, read_csv
 from autoscaler.simulator.rebuild import Rebuilt, rebuild
 from autoscaler.simulator.recommend import Outcome, candidates, cheapest, nearest, sweep, values
 from autoscaler.simulator.setting import Setting
+from autoscaler.stream import QueryError
 
 TAKEN = ("slo", "quantile", "concurrency", "boot", "scrape", "tick", "min_workers", "max_workers", "seed")
 HOURS = 24.0

@@ -9,7 +9,7 @@ import pytest
 from autoscaler.config import Pool
 from autoscaler.history import PART_SECONDS, POINTS, History, Sought
 from autoscaler.past import Histogram, Past, looks
-from autoscaler.prometheus import QueryError
+from autoscaler.stream import QueryError
 from tests.unit.autoscaler.fake_prometheus import NOW, FakePrometheus, matrix
 from tests.unit.autoscaler.played_past import MISSING, STEP, course, remembers, tasks
 
