@@ -32,6 +32,7 @@ FRESH_SECONDS = 60.0  # an older sample is none; by itself Prometheus looks back
 RECENT_SECONDS = 600
 RECENT_STEP_SECONDS = 5
 MANY_QUEUES = 100  # from which on recent moments are fewer
+POOLS_AT_ONCE = 50  # of which recent moments are asked for: those of a thousand take more than all else
 ENDED = next(name for name, what in WORKER_COUNTERS.items() if what == "ended")
 ACKNOWLEDGED = next(name for name, what in COUNTERS.items() if what == "ended")
 RUNTIME = "worker_task_runtime_seconds"
@@ -101,11 +102,10 @@ class History:
         known = f"group by (queue) (last_over_time({next(iter(SERIES))}{{{of_vhost}}}[{_ms(seconds)}]))"
         return {series.metric.queue for series in await self._ask("query", query=known, time=at)}
 
-    async def recent(self, pools: Mapping[str, Pool]) -> dict[Queue, Past]:
+    async def recent(self, pools: Mapping[str, Pool], step: float = RECENT_STEP_SECONDS) -> dict[Queue, Past]:
         """Give the last minutes of all queues of these pools: one query, and by Prometheus' own clock."""
         queues = tuple((pool.vhost, queue) for pool in pools.values() for queue in pool.queues)
         sought = Sought(queues, {name: pool.vhost for name, pool in pools.items()})
-        step = RECENT_STEP_SECONDS * (1 if len(queues) <= MANY_QUEUES else 3)
         told = await self._ask(
             "query", query=f"({self._query(sought, step)})[{_ms(RECENT_SECONDS)}:{_ms(step)}]"
         )
@@ -209,6 +209,14 @@ class History:
         if answer.warnings:  # part of the data may be missing
             raise QueryError(f"Prometheus warns: {answer.warnings[0][:200]}")
         return answer.data.result
+
+
+def recent_parts(pools: Mapping[str, Pool]) -> tuple[float, list[Mapping[str, Pool]]]:
+    """Give the step in which recent moments are asked for, in seconds, and the pools that are at once."""
+    many = sum(len(pool.queues) for pool in pools.values()) > MANY_QUEUES
+    names = list(pools)
+    parts = [names[first : first + POOLS_AT_ONCE] for first in range(0, len(names), POOLS_AT_ONCE)]
+    return RECENT_STEP_SECONDS * (3 if many else 1), [{name: pools[name] for name in part} for part in parts]
 
 
 def _ms(seconds: float) -> str:

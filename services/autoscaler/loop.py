@@ -15,10 +15,11 @@ from autoscaler import config as configuration
 from autoscaler.actuators import ActuationError, Actuator
 from autoscaler.config import Config, ConfigError, Kubernetes, Mode, Pool
 from autoscaler.decide import decide, watch
-from autoscaler.history import History
+from autoscaler.flows import Queue
+from autoscaler.history import History, recent_parts
 from autoscaler.metrics import Metrics, Tick
 from autoscaler.model import Action, Decision, Estimate, Fleet, Observation, Reason, State
-from autoscaler.past import looks
+from autoscaler.past import Past, looks
 from autoscaler.policies import RECALLS, estimate
 from autoscaler.prometheus import Prometheus
 from autoscaler.stream import QueryError
@@ -173,17 +174,23 @@ class Loop:
         pools = {name: self._pools[name] for name in self._blank}
         if self._history is None or not pools:
             return
-        began = self._clock()
-        try:
-            pasts = await self._history.recent(pools)
-        except QueryError as error:
-            if self._forgotten != str(error):
-                logger.warning("what was before is not known: %s", error)
-            self._forgotten = str(error)
-            return
-        self._blank -= pools.keys()
+        until = self._clock() + QUERY_SECONDS
+        step, parts = recent_parts(pools)
+        for part in parts:
+            try:
+                pasts = await self._history.recent(part, step) if self._clock() <= until else {}
+            except QueryError as error:
+                if self._forgotten != str(error):
+                    logger.warning("what was before is not known: %s", error)
+                self._forgotten = str(error)
+                return
+            self._blank -= part.keys()
+            await self._recall(part, pasts, until)
+
+    async def _recall(self, pools: Mapping[str, Pool], pasts: Mapping[Queue, Past], until: float) -> None:
+        """Have the policies of these pools learn from what was, as long as there is time."""
         for name, pool in pools.items():
-            if (now := self._clock()) - began > QUERY_SECONDS:
+            if (now := self._clock()) > until:
                 logger.warning("pool %s: there is no time to learn from what was before", name)
                 continue
             memory = RECALLS[pool.autoscale.policy](looks(pool, pasts, now), pool.autoscale)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -736,3 +737,22 @@ async def test_to_remember_takes_no_longer_than_a_query_may(
     monkeypatch.setattr("autoscaler.loop.RECALLS", {"slo": slow})
     await bench.tick()
     assert caplog.text.count("there is no time to learn from what was before") == 1
+
+
+MANY = [f"p{number}" for number in range(60)]
+
+
+def write_many(bench: Bench, autoscale: Mapping[str, Any]) -> None:
+    """Have many pools of two queues each, for which there are ports enough."""
+    pools = {name: {"queues": [name, f"{name}-long"]} for name in MANY}
+    bench.write({name: pool | {"autoscale": autoscale | {"maxWorkers": 1}} for name, pool in pools.items()})
+
+
+async def test_of_many_pools_what_was_before_is_asked_for_in_parts(bench: Bench) -> None:
+    write_many(bench, {"policy": "slo"})
+    busy(bench.fake)
+    await bench.tick()
+    asked = [query for query in bench.fake.queries if "vector(time())" in query]
+    assert len(asked) == 2
+    assert all("[600000ms:15000ms]" in query for query in asked)
+    assert all(sum(bool(re.search(rf"\b{name}\b", query)) for query in asked) == 1 for name in MANY)
