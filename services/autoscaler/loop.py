@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import fields
 from prometheus_client import CollectorRegistry
 
@@ -24,7 +25,8 @@ from autoscaler.policies import RECALLS, estimate
 from autoscaler.prometheus import Prometheus
 from autoscaler.stream import QueryError
 
-CHANGES_KEPT = 50
+CHANGES_KEPT = 50  # of a pool, or as many fewer as those of all pools together allow
+CHANGES_KEPT_OF_ALL, CHANGES_KEPT_LEAST = 3000, 3
 QUERY_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -82,7 +84,8 @@ class Loop:
         self.file = file
         self.latest: dict[str, Tick] = {}
         self.unseen: dict[str, str] = {}  # pools whose workers were never seen, and why
-        self.changes: dict[str, deque[tuple[float, dict[str, object]]]] = {}  # when, unix seconds, and what
+        # Of each pool, the oldest first, as JSON: it takes less than what it is of.
+        self.changes: dict[str, tuple[bytes, ...]] = {}
         where = file.current.actuator
         self.metrics = Metrics(
             registry,
@@ -224,7 +227,7 @@ class Loop:
                 if pool.autoscale.policy in RECALLS:
                     self._blank.add(name)
             self._states[name] = state
-            self.changes.setdefault(name, deque(maxlen=CHANGES_KEPT))
+            self.changes.setdefault(name, ())
         self.metrics.expect(pools)
         self._pools = pools
 
@@ -261,7 +264,7 @@ class Loop:
             except (ActuationError, OSError) as error:
                 problem = str(error)
         if problem:
-            self.metrics.failed_actions.labels(name).inc()
+            self.metrics.failed(name)
         at = time.time()
         known_at = at if seen.problem is None else before.known_at if before else 0.0
         tick = Tick(at, pool.autoscale, asked, decision, known_at, problem)
@@ -269,13 +272,14 @@ class Loop:
         self.metrics.decided(name, decision)
         if before is None or _news(before, tick):
             # Without what was seen: a look at many workers is large.
-            self.changes[name].append((tick.at, told := summary(tick)))
+            kept = max(CHANGES_KEPT_LEAST, min(CHANGES_KEPT, CHANGES_KEPT_OF_ALL // len(self._pools)))
+            self.changes[name] = (*self.changes[name], msgspec.json.encode(decided(tick)))[-kept:]
             self._actuator.tell(name, decision, problem)
-            logger.info("decision", extra={"pool": name} | told)
+            logger.info("decision", extra={"pool": name} | summary(tick))
 
     def _unseen(self, name: str, problem: str) -> None:
         """There is nothing to hold yet: nothing is decided."""
-        self.metrics.failed_actions.labels(name).inc()
+        self.metrics.failed(name)
         if self.unseen.get(name) != problem:
             logger.error("pool %s: %s", name, problem)
         self.unseen[name] = problem
@@ -302,8 +306,13 @@ def _news(before: Tick, now: Tick) -> bool:
     )
 
 
+def decided(tick: Tick) -> dict[str, object]:
+    """Say when what was decided, for /explain."""
+    return {"at": datetime.fromtimestamp(tick.at, UTC).isoformat(timespec="milliseconds")} | summary(tick)
+
+
 def summary(tick: Tick) -> dict[str, object]:
-    """Say what was decided and why, for the log and for /explain."""
+    """Say what was decided and why."""
     decision = tick.decision
     return {
         "action": decision.action,

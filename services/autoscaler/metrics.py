@@ -1,17 +1,19 @@
 """What Prometheus is told about the autoscaler itself."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
-from typing import get_args
+from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from autoscaler.config import Autoscale, Kubernetes, Mode
 from autoscaler.model import Action, Decision, Estimate, Reason
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     ),
 }
 SOURCES = ("broker", "workers", "backlog")
+DECISIONS = {decision: decision for decision in product(Action, Reason)}  # one of each for all pools
+POOLS_AT_ONCE = 20  # in one part of a family that has many series of each
 
 
 class Metrics:
@@ -109,12 +113,7 @@ class Metrics:
         self.registry = registry
         # A counter's object for each pool, action and reason would take more memory than all else together.
         self._decisions: dict[str, dict[tuple[Action, Reason], int]] = {}
-        self.failed_actions = Counter(
-            "autoscaler_failed_actions",
-            "Ticks in which a decision could not be carried out whole",
-            ["scale_target"],
-            registry=registry,
-        )
+        self._failed: dict[str, int] = {}
         self.reloads = Counter(
             "autoscaler_config_reloads", "Changes of the configuration", ["outcome"], registry=registry
         )
@@ -140,19 +139,31 @@ class Metrics:
     def expect(self, pools: Iterable[str]) -> None:
         """Begin all counters of a pool at 0, so that the first event is seen as one."""
         for pool in pools:
-            self.failed_actions.labels(pool)
+            self._failed.setdefault(pool, 0)
             self._decisions.setdefault(pool, {})
+
+    def failed(self, pool: str) -> None:
+        """Count a decision that could not be carried out whole."""
+        self._failed[pool] = self._failed.get(pool, 0) + 1
 
     def decided(self, pool: str, decision: Decision) -> None:
         """Count a decision."""
         counts = self._decisions.setdefault(pool, {})
-        key = (decision.action, decision.reason)
+        key = DECISIONS[decision.action, decision.reason]
         counts[key] = counts.get(key, 0) + 1
 
     def collect(self) -> Iterable[Metric]:
-        """Show the latest tick of the pools that there are."""
+        """Show the latest tick of the pools that there are. Large families come in parts."""
         yield self._desired()
-        yield self._decided()
+        failed = CounterMetricFamily(
+            "autoscaler_failed_actions",
+            "Ticks in which a decision could not be carried out whole",
+            labels=["scale_target"],
+        )
+        for pool, count in self._failed.items():
+            failed.add_metric([pool], count)
+        yield failed
+        yield from self._decided()
         yield from self._slo()
         for name, (text, value) in _GAUGES.items():
             family = GaugeMetricFamily(f"autoscaler_{name}", text, labels=["scale_target"])
@@ -164,30 +175,32 @@ class Metrics:
             for pool, tick in self._ticks().items():
                 family.add_metric([pool, "backlog"], value(tick))
             yield family
-        yield self._sources()
+        yield from self._sources()
 
-    def _decided(self) -> Metric:
-        family = CounterMetricFamily(
-            "autoscaler_decisions",
-            "Decisions, one for each pool and tick",
-            labels=["scale_target", "action", "reason"],
-        )
-        for pool, counts in self._decisions.items():
-            for key in product(Action, Reason):
-                family.add_metric([pool, *key], counts.get(key, 0))
-        return family
+    def _decided(self) -> Iterable[Metric]:
+        for part in _parts(self._decisions):
+            family = CounterMetricFamily(
+                "autoscaler_decisions",
+                "Decisions, one for each pool and tick",
+                labels=["scale_target", "action", "reason"],
+            )
+            for pool, counts in part:
+                for key in DECISIONS:
+                    family.add_metric([pool, *key], counts.get(key, 0))
+            yield family
 
-    def _sources(self) -> Metric:
-        family = GaugeMetricFamily(
-            "autoscaler_signal_source",
-            "1 for who tells what goes through a queue of the pool; backlog: nobody but its changes",
-            labels=["scale_target", "source"],
-        )
-        for pool, tick in self._ticks().items():
-            used = tick.estimate.observation.sources
-            for source in SOURCES:
-                family.add_metric([pool, source], source in used)
-        return family
+    def _sources(self) -> Iterable[Metric]:
+        for part in _parts(self._ticks()):
+            family = GaugeMetricFamily(
+                "autoscaler_signal_source",
+                "1 for who tells what goes through a queue of the pool; backlog: nobody but its changes",
+                labels=["scale_target", "source"],
+            )
+            for pool, tick in part:
+                used = tick.estimate.observation.sources
+                for source in SOURCES:
+                    family.add_metric([pool, source], source in used)
+            yield family
 
     def _desired(self) -> Metric:
         kubernetes = self._kubernetes
@@ -208,8 +221,16 @@ class Metrics:
                 family.add_metric([pool], value(tick))
             yield family
         text = "Slots: the greater of keep and plan, but no more than cap, and no fewer than floor"
-        family = GaugeMetricFamily("autoscaler_term", text, labels=["scale_target", "term"])
-        for pool, tick in ticks.items():
-            for term in _TERMS:
-                family.add_metric([pool, term], _term(term)(tick))
-        yield family
+        for part in _parts(ticks):
+            family = GaugeMetricFamily("autoscaler_term", text, labels=["scale_target", "term"])
+            for pool, tick in part:
+                for term in _TERMS:
+                    family.add_metric([pool, term], _term(term)(tick))
+            yield family
+
+
+def _parts(of_pools: Mapping[str, _T]) -> Iterator[Sequence[tuple[str, _T]]]:
+    """Take some pools after the others; one part at least, so that a family is there without any."""
+    items = list(of_pools.items())
+    for first in range(0, max(1, len(items)), POOLS_AT_ONCE):
+        yield items[first : first + POOLS_AT_ONCE]

@@ -1,18 +1,21 @@
 """The HTTP port: is it well, is it ready, its metrics, and why it did what it did."""
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler
 
-from autoscaler.loop import Loop, summary
+from autoscaler.loop import Loop, decided
 from autoscaler.metrics import Tick
 
-Page = tuple[int, str, bytes]  # status, content type, body
+# Status, content type, body. What is large comes in parts, of which one is in memory at a time.
+Page = tuple[int, str, bytes | Iterable[bytes]]
 
 
 def application(loop: Loop) -> Application:
@@ -43,24 +46,45 @@ def readiness(loop: Loop) -> Page:
 
 def metrics(loop: Loop) -> Page:
     """All metrics, for Prometheus."""
-    return 200, CONTENT_TYPE_LATEST, generate_latest(loop.metrics.registry)
+    return 200, CONTENT_TYPE_LATEST, _families(loop.metrics.registry)
 
 
 def explain(loop: Loop) -> Page:
     """Tell of each pool its inputs, the arithmetic, and its decisions, newest first, without repeats."""
-    return _json(
-        {
-            "config": {"file": str(loop.file.path), "problem": loop.file.problem},
-            "mode": loop.mode,
-            "leading": loop.leading,
-            "leader": loop.leader or None,
-            "unseen": loop.unseen,
-            "pools": {
-                name: _pool(tick) | {"decisions": [_decision(*one) for one in reversed(loop.changes[name])]}
-                for name, tick in loop.latest.items()
-            },
-        }
-    )
+    head = {
+        "config": {"file": str(loop.file.path), "problem": loop.file.problem},
+        "mode": loop.mode,
+        "leading": loop.leading,
+        "leader": loop.leader or None,
+        "unseen": loop.unseen,
+    }
+    return 200, "application/json", _explained(head, loop)
+
+
+def _explained(head: Mapping[str, object], loop: Loop) -> Iterator[bytes]:
+    yield msgspec.json.encode(head).removesuffix(b"}") + b',"pools":{'
+    for number, (name, tick) in enumerate(list(loop.latest.items())):
+        changes = map(msgspec.Raw, reversed(loop.changes.get(name, ())))
+        pool = _pool(tick) | {"decisions": list(changes)}
+        yield b"," * (number > 0) + msgspec.json.encode(name) + b":" + msgspec.json.encode(pool)
+    yield b"}}"
+
+
+def _families(registry: CollectorRegistry) -> Iterator[bytes]:
+    told = set()
+    for family in registry.collect():
+        text = generate_latest(_One(family))
+        # Only its first part says what it is.
+        yield text.split(b"\n", 2)[2] if family.name in told else text
+        told.add(family.name)
+
+
+class _One(Collector):
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._family]
 
 
 def _pool(tick: Tick) -> dict[str, Any]:
@@ -100,12 +124,8 @@ def _pool(tick: Tick) -> dict[str, Any]:
             }
             for w in fleet.workers
         ],
-        "last": _decision(tick.at, summary(tick)),
+        "last": decided(tick),
     }
-
-
-def _decision(at: float, told: Mapping[str, object]) -> dict[str, object]:
-    return {"at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **told}
 
 
 def _json(body: object, status: int = 200) -> Page:
@@ -117,8 +137,15 @@ class _Handler(RequestHandler):
         self._page = page
         self._loop = loop
 
-    def get(self) -> None:
+    async def get(self) -> None:
         status, kind, body = self._page(self._loop)
         self.set_status(status)
         self.set_header("Content-Type", kind)
-        self.finish(body)
+        if isinstance(body, bytes):
+            await self.finish(body)
+            return
+        with suppress(StreamClosedError):  # who asked is gone
+            for part in body:
+                self.write(part)
+                await self.flush()
+            await self.finish()

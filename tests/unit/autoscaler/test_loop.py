@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
@@ -746,6 +747,35 @@ def write_many(bench: Bench, autoscale: Mapping[str, Any]) -> None:
     """Have many pools of two queues each, for which there are ports enough."""
     pools = {name: {"queues": [name, f"{name}-long"]} for name in MANY}
     bench.write({name: pool | {"autoscale": autoscale | {"maxWorkers": 1}} for name, pool in pools.items()})
+
+
+async def test_of_many_pools_each_family_of_metrics_is_one_and_each_pool_is_explained(
+    bench: Bench, get: Any
+) -> None:
+    write_many(bench, {})
+    await bench.tick()
+    text = (await get("/metrics")).body.decode()
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(heads) == len(set(heads))
+    hold = 'autoscaler_decisions_total{action="hold",reason="QueryError",scale_target='
+    counts = [line for line in text.splitlines() if line.startswith(hold)]
+    assert counts == [f'{hold}"{name}"}} 0.0' for name in MANY]
+    families = [family.name for family in text_string_to_metric_families(text)]
+    assert len(families) == len(set(families))
+    pools = msgspec.json.decode((await get("/explain")).body)["pools"]
+    assert list(pools) == MANY
+    assert all(len(pool["decisions"]) == 1 for pool in pools.values())
+
+
+async def test_the_more_pools_there_are_the_fewer_decisions_of_each_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.loop.CHANGES_KEPT_OF_ALL", 600)
+    write_many(bench, {})
+    for _ in range(12):
+        bench.loop.latest.clear()  # so that the same is news
+        await bench.tick()
+    assert {len(changes) for changes in bench.loop.changes.values()} == {10}
 
 
 async def test_of_many_pools_what_was_before_is_asked_for_in_parts(bench: Bench) -> None:
