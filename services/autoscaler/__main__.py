@@ -24,7 +24,6 @@ from autoscaler.history import History
 from autoscaler.loop import QUERY_SECONDS, ConfigFile, Loop
 from autoscaler.prometheus import Prometheus
 from autoscaler.server import application
-from autoscaler.simulator import command, recommend_command
 
 TOKEN = "CELERYKIT_DRAIN_TOKEN"  # noqa: S105  # the name of the variable
 IDENTITY = "POD_NAME"
@@ -51,19 +50,27 @@ class JsonFormatter(logging.Formatter):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT; bad settings end it with one line and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="autoscaler", description="Match workers to the backlog.")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the YAML file; runs until it is told to end"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     simulated = "replay a load under several policies and compare them; nothing is scaled"
-    command.add_to(commands.add_parser("simulate", help=simulated, description=simulated))
+    simulate = commands.add_parser("simulate", help=simulated, description=simulated)
     recommended = "find settings that keep a promise at the least cost, by what Prometheus remembers"
-    recommend_command.add_to(
-        commands.add_parser(
-            "recommend", help=recommended, description=f"{recommended}, or by a load of yours"
-        )
+    recommend = commands.add_parser(
+        "recommend", help=recommended, description=f"{recommended}, or by a load of yours"
     )
+    # A run that scales has no simulator in its memory.
+    if "simulate" in arguments:
+        from autoscaler.simulator import command
+
+        command.add_to(simulate)
+    if "recommend" in arguments:
+        from autoscaler.simulator import recommend_command
+
+        recommend_command.add_to(recommend)
     explained = "tell what a running autoscaler sees, what it decided, and why"
     explain.add_to(commands.add_parser("explain", help=explained, description=explained))
     options = parser.parse_args(arguments)
@@ -96,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print(options: argparse.Namespace) -> None:
+    from autoscaler.simulator import command, recommend_command
+
     try:
         runs = {"simulate": command.run, "recommend": recommend_command.run, "explain": explain.run}
         print(runs[options.command](options))
