@@ -11,6 +11,7 @@ PAGE = Path(__file__).with_suffix(".md")
 FIGURES = PAGE.parent / "figures" / "gateway.json"
 WORKERS = PAGE.parent / "figures" / "worker.json"
 AUTOSCALER = PAGE.parent / "figures" / "autoscaler.json"
+COST = PAGE.parent / "figures" / "autoscaler_cost.json"
 CLUSTER = PAGE.parent / "figures" / "cluster.json"
 TRUTH = PAGE.parent / "figures" / "truth.json"
 
@@ -115,6 +116,22 @@ knowledge keeps it with {max_workers} workers: {feasible}. `slo` has one set of 
 The policies are told in [simulate.md](simulate.md).
 
 """
+COST_OF_SCALING = """\
+## What the autoscaler costs
+
+With 1,000 pools of three workers each, after a day, and a quarter of an hour with a tick every five seconds:
+all that is kept for a time is there. Meanwhile it is asked for its metrics, and to explain itself. Time,
+Prometheus and the workers are played, by `python -m tests.bench.autoscaler_cost`; what a look at a cluster
+takes comes on top.
+
+"""
+COSTS = {
+    "cpu_seconds_per_tick": ("CPU seconds a tick", 1.0),
+    "rss_mib": ("resident after all that, MiB", 64),
+    "peak_rss_mib": ("resident at most, from the start on, MiB", 64),
+    "idle_rss_mib": ("with one pool: resident, MiB", 64),
+    "idle_cpu_share": ("with one pool and nothing to do: part of a core", 0.01),
+}
 CLAIMED = {
     "worst_late_percent": ("`slo`: late on the worst load, %", 5),
     "interrupted": ("`slo`: tasks that were cut short", 0),
@@ -557,6 +574,15 @@ def simulated(report: Mapping[str, Any]) -> Iterator[str]:
     yield LIMITS_OF_TRUTH.format(**known).rstrip("\n")
 
 
+def cost(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the program takes."""
+    yield COST_OF_SCALING.rstrip("\n")
+    yield from ("", "| figure | goal | autoscaler | met |", "| --- | --- | --- | --- |")
+    for key, (words, most) in COSTS.items():
+        met = "yes" if report[key] <= most else "no"
+        yield f"| {words} | ≤ {number(most)} | {number(report[key])} | {met} |"
+
+
 def on_cluster(report: Mapping[str, Any]) -> Iterator[str]:
     """Two pools beside each other."""
     yield ON_CLUSTER.format(**report, **report["setting"]).rstrip("\n")
@@ -578,6 +604,7 @@ def page(
     scale: Mapping[str, Any],
     truth: Mapping[str, Any],
     cluster: Mapping[str, Any],
+    costs: Mapping[str, Any],
 ) -> str:
     """The whole page."""
     medians = report["medians"]
@@ -595,6 +622,7 @@ def page(
         [*waits(report), ""],
         [*workers(worker), ""],
         [*scaling(scale), ""],
+        [*cost(costs), ""],
         [*simulated(truth), ""],
         [*on_cluster(cluster), ""],
         [METHOD.rstrip("\n")],
@@ -604,7 +632,7 @@ def page(
 
 def current() -> str:
     """The page of the figures that are there."""
-    files = (FIGURES, WORKERS, AUTOSCALER, TRUTH, CLUSTER)
+    files = (FIGURES, WORKERS, AUTOSCALER, TRUTH, CLUSTER, COST)
     return page(*(json.loads(figures.read_bytes()) for figures in files))
 
 

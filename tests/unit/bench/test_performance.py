@@ -33,6 +33,13 @@ SCALING = {
     ],
     "claims": dict.fromkeys(CLAIMS, 0.0),
 }
+COST = {
+    "cpu_seconds_per_tick": 0.3,
+    "rss_mib": 63.5,
+    "peak_rss_mib": 64.1,
+    "idle_rss_mib": 34,
+    "idle_cpu_share": 0.001,
+}
 CLUSTER = {
     "made_by": "make cluster-up",
     "setting": {"slo": 60, "concurrency": 2, "max_workers": 5},
@@ -81,12 +88,12 @@ def report(*more, **keys):
 
 
 def page(report):
-    return page_of(report, WORKER, SCALING, TRUTH, CLUSTER)
+    return page_of(report, WORKER, SCALING, TRUTH, CLUSTER, COST)
 
 
 def scaling(**claims):
     claimed = {name: {**SCALING["claims"], **claims}[name] for name in SCALING["claims"]}
-    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}, TRUTH, CLUSTER), "Scaling")
+    return section(page_of(report(), WORKER, SCALING | {"claims": claimed}, TRUTH, CLUSTER, COST), "Scaling")
 
 
 def section(text, heading):
@@ -289,10 +296,16 @@ def test_what_was_simulated_stands_beside_what_was_real_with_the_command_and_the
 
 def test_a_prediction_that_is_off_by_more_than_it_may_is_told_so():
     truth = TRUTH | {"rows": [TRUTH["rows"][0] | {"within": False}]}
-    text = page_of(report(), WORKER, SCALING, truth, CLUSTER)
+    text = page_of(report(), WORKER, SCALING, truth, CLUSTER, COST)
     assert "| -1.5 | **no** |" in section(text, "Simulated and real")
 
 
 def test_what_was_played_on_a_cluster_has_a_row_for_each_pool():
     text = section(page(report()), "On a cluster")
     assert f"| slo | {' | '.join(['2.5'] * (len(CLUSTER_COLUMNS) - 1))} |" in text
+
+
+def test_each_cost_of_the_autoscaler_stands_beside_its_goal():
+    text = section(page(report()), "What the autoscaler costs")
+    assert "| resident after all that, MiB | ≤ 64 | 63.5 | yes |" in text
+    assert "| resident at most, from the start on, MiB | ≤ 64 | 64.1 | no |" in text
