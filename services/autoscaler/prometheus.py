@@ -307,6 +307,11 @@ def _observation(pool: Pool, found: _Found, now: float) -> Observation:
     signals: list[Signal] = []
     problems: list[tuple[Reason, str]] = []
     for queue in pool.queues:
+        if not any((short, (pool.vhost, queue)) in found for short in SERIES.values()):
+            # A queue is there from when its first worker or sender has declared it.
+            why = "it is not declared yet, or its broker is not read"
+            problems.append((Reason.HOLD_STALE_METRICS, f"no fresh series of {queue!r}: {why}"))
+            continue
         for short in SERIES.values():
             series = found.get((short, (pool.vhost, queue)), [])
             if len(series) > 1:

@@ -101,7 +101,9 @@ async def test_missing_series_hold(fake: FakePrometheus, prometheus: Prometheus)
     seen = await look(prometheus)
     assert (seen.problem, seen.detail) == (STALE, "no fresh series of 'default' unacknowledged")
     fake.answers()
-    assert (await look(prometheus)).problem is STALE
+    seen = await look(prometheus)
+    why = "it is not declared yet, or its broker is not read"
+    assert (seen.problem, seen.detail) == (STALE, f"no fresh series of 'default': {why}")
     fake.answers(("ready", "/", "default", []), ("unacked", "/", "default", []))
     assert (await look(prometheus)).problem is STALE
 
