@@ -8,6 +8,7 @@ from autoscaler.model import Action, Answer, Fleet, Obstacle, Reason, Worker
 PATIENCE_SECONDS = (
     120.0  # a new node takes as long to come; until then a pod without room is no reason to stop
 )
+SETTLED_SECONDS = 15.0  # by then Kubernetes has seen what a probe says since a worker was told to drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,9 @@ def removable(view: View, empty_before: Collection[str], unborn: int = 0) -> int
     """Tell by how many the number may fall now, or in words why it must not.
 
     A ReplicaSet removes pods that are not ready before ready ones. So the number may fall by the count of
-    the victims that are not ready, if no other pod is so, and they are empty now and at the tick before; a
-    victim that still ends its tasks is ready. `unborn` is how many replicas without a pod are to go as well.
+    the victims that are not ready, if no other pod is so, and they are empty now and at the tick before. A
+    victim that still ends its tasks has to stay ready: one that may not, as older workers do not, is waited
+    for. `unborn` is how many replicas without a pod are to go as well.
     """
     victims, deployment = view.victims, view.deployment
     if not victims and not unborn:
@@ -142,7 +144,15 @@ def removable(view: View, empty_before: Collection[str], unborn: int = 0) -> int
         if pod.name not in going and not (pod.ready and view.answer(pod).ready):
             said = not pod.ready or pod.name in view.answers
             return f"{pod.name} {'is not ready' if said else 'does not answer'}, and was not told to drain"
+    if any(pod.ready and not _stays_ready(view, pod) for pod in victims):
+        return 0
     down = [pod.name for pod in victims if not pod.ready]
     if any(name not in view.empty or name not in empty_before for name in down):
         return 0
     return len(down) + unborn
+
+
+def _stays_ready(view: View, pod: Pod) -> bool:
+    """Whether a victim that is ready has shown that it is so until it is empty."""
+    answer = view.answer(pod)
+    return answer.drained or (answer.draining and view.told.get(pod.name, 0.0) >= SETTLED_SECONDS)

@@ -43,8 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/readyz":
             report = presence.report()
             # A ReplicaSet ends pods that are not ready first: one that drains is not so before it is empty.
-            ends_tasks = report["draining"] and (report["active"] or report["reserved"])
-            ok = report["ready"] or ends_tasks
+            ok = report["ready"] or presence.ends_tasks()
             self._answer(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, report)
         elif self.path == "/metrics":
             self._send(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)

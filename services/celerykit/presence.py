@@ -81,6 +81,10 @@ class Presence:
             "worker": getattr(self._consumer, "hostname", None),
         }
 
+    def ends_tasks(self) -> bool:
+        """Whether it drains, or is about to, and has tasks."""
+        return self._draining and bool(state.active_requests or self._held())
+
     def drain(self, wanted: bool) -> bool:
         """Stop or resume taking tasks; returns whether it is so now.
 

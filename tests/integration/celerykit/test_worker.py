@@ -86,8 +86,9 @@ def test_a_drained_worker_stays_drained_when_it_connects_again(start_worker, sto
     stores.rabbitmq.stop()
     stores.rabbitmq.start()
     eventually(lambda: worker.metric("worker_broker_reconnects_total") == 1, what="a new connection")
-    status, report = worker.http("GET", "/readyz")
-    assert (status, report["ready"], report["draining"]) == (503, False, True)
+    eventually(lambda: worker.http("GET", "/readyz")[0] == 503, what="empty, if there was a task left")
+    report = worker.http("GET", "/readyz")[1]
+    assert (report["ready"], report["draining"]) == (False, True)
     assert worker.http("POST", "/undrain", TOKEN)[0] == 200
     eventually(lambda: worker.http("GET", "/readyz")[0] == 200, what="consuming again")
 
@@ -95,7 +96,7 @@ def test_a_drained_worker_stays_drained_when_it_connects_again(start_worker, sto
 def test_a_drain_that_nobody_repeats_ends_by_itself(start_worker):
     worker = start_worker(CELERYKIT_DRAIN_SECONDS="7")
     assert worker.http("POST", "/drain", TOKEN)[0] == 200
-    assert worker.http("GET", "/readyz")[0] == 503
+    eventually(lambda: worker.http("GET", "/readyz")[0] == 503, what="empty, if there was a task left")
     eventually(lambda: worker.http("GET", "/readyz")[0] == 200, seconds=30, what="consuming again")
 
 

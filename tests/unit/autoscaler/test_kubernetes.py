@@ -106,7 +106,10 @@ async def test_drained_pods_are_the_ones_that_go_and_the_number_falls_by_their_c
     assert len((await bench.look()).serving) == 3
 
 
-async def test_a_busy_worker_is_waited_for_and_an_empty_one_goes_before_it(bench: Bench) -> None:
+async def test_a_busy_worker_is_waited_for_and_an_empty_one_goes_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.pods.SETTLED_SECONDS", 0)
     names = await bench.have(3)
     bench.fake.pods[names[0]].worker["active"] = 1
     await bench.drained(names[0], names[1])
