@@ -79,7 +79,7 @@ _SLO_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "startup_seconds": ("From a worker's creation to its first task", _term("bootSeconds")),
     "oldest_wait_seconds": ("How long the oldest waiting task has waited", _term("oldestSeconds")),
 }
-_TERMS = ("keep", "plan", "floor", "cap")
+_TERMS = ("keep", "plan", "floor", "cap", "spare")
 _SIGNAL_GAUGES: Mapping[str, tuple[str, Callable[[Tick], float]]] = {
     "signal_value": ("What the policy looks at", lambda tick: tick.signal),
     "signal_target": ("The value above which there will be more workers", _target),
@@ -220,7 +220,7 @@ class Metrics:
             for pool, tick in ticks.items():
                 family.add_metric([pool], value(tick))
             yield family
-        text = "Slots: the greater of keep and plan, but no more than cap, and no fewer than floor"
+        text = "Slots: the greater of keep and plan, but no more than cap, and no fewer than floor; and spare"
         for part in _parts(ticks):
             family = GaugeMetricFamily("autoscaler_term", text, labels=["scale_target", "term"])
             for pool, tick in part:

@@ -87,10 +87,10 @@ def estimate(
     cap = known.queued + known.busy + expected + math.sqrt(expected)
     floor = 0.0 if math.isnan(seen.at) else memory.profile.expected(seen.at + known.reaction)
     slots = max(min(max(keep, plan), cap), floor)
-    workers = _workers(slots, known)
+    workers = needed = _workers(slots, known)
     spare = min(slots, SPREAD * math.sqrt(known.load))
     if workers < seen.fleet.wanted:
-        workers = min(seen.fleet.wanted, _workers(slots + spare, known))
+        workers = min(seen.fleet.wanted, _workers(min(slots + spare, max(cap, floor)), known))
     window = BOOTS_IDLE * known.boot + max(0.0, known.reaction - max(0.0, slack))
     words = (
         f"{known.load:.4g} slots of work arrive, a task takes {known.service:.3g} s, a boot"
@@ -116,6 +116,8 @@ def estimate(
         "windowSeconds": window,
     }
     action, reason = _direction(workers, seen.fleet.wanted, keep, plan, cap)
+    if needed < workers == seen.fleet.wanted:
+        reason = Reason.DEADBAND
     if action is Action.HOLD and not possible:
         reason = Reason.SLO_INFEASIBLE
     if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
