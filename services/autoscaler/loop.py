@@ -181,7 +181,10 @@ class Loop:
         step, parts = recent_parts(pools)
         for part in parts:
             try:
-                pasts = await self._history.recent(part, step) if self._clock() <= until else {}
+                async with asyncio.timeout(max(0.0, until - self._clock())):
+                    pasts = await self._history.recent(part, step)
+            except TimeoutError:
+                pasts = {}
             except QueryError as error:
                 if self._forgotten != str(error):
                     logger.warning("what was before is not known: %s", error)

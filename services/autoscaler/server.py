@@ -1,7 +1,6 @@
 """The HTTP port: is it well, is it ready, its metrics, and why it did what it did."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -144,8 +143,13 @@ class _Handler(RequestHandler):
         if isinstance(body, bytes):
             await self.finish(body)
             return
-        with suppress(StreamClosedError):  # who asked is gone
+        try:
             for part in body:
                 self.write(part)
                 await self.flush()
-            await self.finish()
+        except StreamClosedError:
+            return  # who asked is gone
+        except Exception:
+            self.detach().close()  # so that half a page is no answer
+            raise
+        await self.finish()
