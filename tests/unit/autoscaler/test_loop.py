@@ -5,15 +5,16 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
-from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
@@ -786,3 +787,17 @@ async def test_of_many_pools_what_was_before_is_asked_for_in_parts(bench: Bench)
     assert len(asked) == 2
     assert all("[600000ms:15000ms]" in query for query in asked)
     assert all(sum(bool(re.search(rf"\b{name}\b", query)) for query in asked) == 1 for name in MANY)
+
+
+async def test_a_page_that_fails_amid_its_parts_is_no_answer(
+    bench: Bench, get: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails:
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("some_number", "that is told before", value=1)
+            raise RuntimeError("the next one fails")
+
+    bench.loop.metrics.registry.register(Fails())  # type: ignore[arg-type]
+    with pytest.raises(HTTPClientError, match="Connection closed"):
+        await get("/metrics")
+    assert "the next one fails" in caplog.text
