@@ -20,6 +20,8 @@ from tests.e2e.conftest import FLAGS, ON_NODE
 from tests.e2e.load import counted
 from tests.e2e.test_scaling import at_rest, ended, send
 
+# a node of two cores has no room for ten old workers, new ones in their place, and the stores
+FITTING = (*FLAGS, "--set=worker.autoscale.maxWorkers=5")
 RESTRICTED = f"--values={CHART}/ci/restricted-values.yaml"
 TASKS = 100
 SECONDS = 300
@@ -69,7 +71,7 @@ def aged(cluster, older, tell):
         cluster.namespace(kit.namespace)
         cluster.kubectl("apply", "-n", kit.namespace, "-f", "-", text=json.dumps(QUOTA))
         tags = [f"--set={part}.image.tag={version()}" for part in COMPONENTS]
-        tell(f"the last version installed and ready in {kit.install(*FLAGS, *tags, chart=older):.0f} s")
+        tell(f"the last version installed and ready in {kit.install(*FITTING, *tags, chart=older):.0f} s")
         yield kit
 
 
@@ -132,7 +134,7 @@ def test_the_last_version_becomes_this_one_with_other_images_under_load_and_lose
         upgrade = pool.submit(
             aged.run_helm,
             *("upgrade", RELEASE, str(CHART), "--wait", f"--timeout={SECONDS}s"),
-            *(RESTRICTED, *FLAGS, *tags),
+            *(RESTRICTED, *FITTING, *tags),
             seconds=SECONDS + 30,
         )
         while not upgrade.done():
@@ -274,7 +276,7 @@ def test_what_was_uninstalled_comes_back_with_its_secrets_and_data(aged, tell):
     before = secrets(aged)
     aged.run_helm("uninstall", RELEASE, "--wait", seconds=SECONDS)
     aged.close()
-    tell(f"installed again, on the old volumes, in {aged.install(RESTRICTED, *FLAGS):.0f} s")
+    tell(f"installed again, on the old volumes, in {aged.install(RESTRICTED, *FITTING):.0f} s")
     assert secrets(aged) == before
     assert eventually(lambda: result(aged, task), 30, "the old result") == "kept"
     new = asked(aged, "again")
