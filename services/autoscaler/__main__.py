@@ -67,12 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from autoscaler.simulator import command
 
         command.add_to(simulate)
+        simulate.set_defaults(run=command.run, refused=command.BadInput)
     if "recommend" in arguments:
-        from autoscaler.simulator import recommend_command
+        from autoscaler.simulator import command, recommend_command
 
         recommend_command.add_to(recommend)
+        recommend.set_defaults(run=recommend_command.run, refused=command.BadInput)
     explained = "tell what a running autoscaler sees, what it decided, and why"
-    explain.add_to(commands.add_parser("explain", help=explained, description=explained))
+    told = commands.add_parser("explain", help=explained, description=explained)
+    explain.add_to(told)
+    told.set_defaults(run=explain.run, refused=explain.NoAnswer)
     options = parser.parse_args(arguments)
     if options.command is not None:
         if options.config is not None:
@@ -103,12 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print(options: argparse.Namespace) -> None:
-    from autoscaler.simulator import command, recommend_command
-
     try:
-        runs = {"simulate": command.run, "recommend": recommend_command.run, "explain": explain.run}
-        print(runs[options.command](options))
-    except (command.BadInput, explain.NoAnswer) as error:
+        print(options.run(options))
+    except options.refused as error:
         _exit(str(error))
 
 

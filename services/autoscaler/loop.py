@@ -180,11 +180,13 @@ class Loop:
         until = self._clock() + QUERY_SECONDS
         step, parts = recent_parts(pools)
         for part in parts:
+            pasts: Mapping[Queue, Past] = {}
             try:
-                async with asyncio.timeout(max(0.0, until - self._clock())):
-                    pasts = await self._history.recent(part, step)
+                if (left := until - self._clock()) > 0:
+                    async with asyncio.timeout(left):
+                        pasts = await self._history.recent(part, step)
             except TimeoutError:
-                pasts = {}
+                pass
             except QueryError as error:
                 if self._forgotten != str(error):
                     logger.warning("what was before is not known: %s", error)

@@ -115,9 +115,8 @@ def estimate(
         "oldestSeconds": max((now + scale.slo_seconds - one[0] for one in known.waiting), default=0.0),
         "windowSeconds": window,
     }
-    action, reason = _direction(workers, seen.fleet.wanted, keep, plan, cap)
-    if needed < workers == seen.fleet.wanted:
-        reason = Reason.DEADBAND
+    capped = cap < max(keep, plan) and workers == needed
+    action, reason = _direction(workers, seen.fleet.wanted, backlog=plan > keep, capped=capped)
     if action is Action.HOLD and not possible:
         reason = Reason.SLO_INFEASIBLE
     if action is Action.UP and (stalled := memory.watch.stalled) >= STALLED_SECONDS:
@@ -168,12 +167,12 @@ def _at_most(known: _Known, scale: Autoscale) -> str:
     return f"with {scale.max_workers} of them what comes now starts in about {seconds:.3g} s{longer}"
 
 
-def _direction(workers: int, wanted: int, keep: float, plan: float, cap: float) -> tuple[Action, Reason]:
+def _direction(workers: int, wanted: int, *, backlog: bool, capped: bool) -> tuple[Action, Reason]:
     if workers > wanted:
-        return Action.UP, Reason.DRAIN_BACKLOG if plan > keep else Reason.KEEP_UP
+        return Action.UP, Reason.DRAIN_BACKLOG if backlog else Reason.KEEP_UP
     if workers < wanted:
         return Action.DOWN, Reason.IDLE
-    return Action.HOLD, Reason.CAPPED_BY_WORK if cap < max(keep, plan) else Reason.DEADBAND
+    return Action.HOLD, Reason.CAPPED_BY_WORK if capped else Reason.DEADBAND
 
 
 def _known(memory: Memory, seen: Observation, scale: Autoscale, now: float) -> _Known:
